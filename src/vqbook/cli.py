@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,12 @@ from vqbook.data.registry import SETS
 from vqbook.results import Ledger, atomic_write
 
 PROFILES = ("smoke", "read", "full")
+# Verb, then experiment: its module, its settings by profile, its runner. Modules are imported when asked for.
+# A runner is called as run(settings, seed=..., checkpoint=...) and gives an experiments.Outcome.
+EXPERIMENTS = {
+    "train": {"vqvae": ("vqbook.experiments", "VQVAE", "run_vqvae")},
+    "measure": {"rate-distortion": ("vqbook.experiments", "RATE_DISTORTION", "run_rate_distortion")},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,12 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     pictures = [name for name, entry in SETS.items() if entry.kind == "images"]
-    for verb, names, text in (
-        ("train", ("vqvae",), "train a model; keep a checkpoint and a picture"),
-        ("measure", ("rate-distortion",), "make a measurement that needs no training"),
+    for verb, text in (
+        ("train", "train models; keep checkpoints and pictures"),
+        ("measure", "make a measurement that needs no training"),
     ):
         command = commands.add_parser(verb, help=text, description=text)
-        command.add_argument("experiment", choices=names)
+        command.add_argument("experiment", choices=EXPERIMENTS[verb])
         command.add_argument("--data", choices=pictures, help="data set (default: the profile's)")
         command.add_argument(
             "--profile", choices=PROFILES, default=_default_profile(), help="size of the run"
@@ -116,28 +123,31 @@ def _bench(arguments: argparse.Namespace) -> None:
 
 
 def _experiment(arguments: argparse.Namespace) -> None:
-    from vqbook.experiments import MEASURE, TRAIN
-
-    table = TRAIN if arguments.verb == "train" else MEASURE
-    sizes, runner = table[arguments.experiment]
-    settings = dict(sizes[arguments.profile])
-    settings["data"] = arguments.data or settings["data"]
+    where, sizes, runner = EXPERIMENTS[arguments.verb][arguments.experiment]
+    module = importlib.import_module(where)
+    settings = dict(getattr(module, sizes)[arguments.profile])
+    words, parts = f"vqbook {arguments.verb} {arguments.experiment}", [arguments.experiment]
+    if "data" in settings:
+        settings["data"] = arguments.data or settings["data"]
+        words += f" --data {settings['data']}"
+        parts.append(settings["data"])
+    elif arguments.data:
+        arguments.parser.error(f"{arguments.experiment} needs no data set: leave out --data")
     extra = ""
     if getattr(arguments, "steps", None):
         if arguments.ledger:
             arguments.parser.error("--ledger takes the profile's own number of steps: leave out --steps")
         settings["steps"] = arguments.steps
         extra = f" --steps {arguments.steps}"
-    name = f"{arguments.experiment}-{settings['data']}-{arguments.profile}"
-    command = f"vqbook {arguments.verb} {arguments.experiment} --data {settings['data']}"
-    command += f" --profile {arguments.profile}{extra}"
+    name = "-".join([*parts, arguments.profile])
+    command = f"{words} --profile {arguments.profile}{extra}"
     for seed in range(arguments.seeds) if arguments.seeds else [arguments.seed]:
         folder = (arguments.out or Path("runs") / name) / f"seed-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = folder / "checkpoint.safetensors"
         if arguments.verb == "train" and checkpoint.exists():
             print(f"vqbook: going on from {checkpoint}; delete it to start over", file=sys.stderr)
-        outcome = runner(settings, seed=seed, checkpoint=checkpoint)
+        outcome = getattr(module, runner)(settings, seed=seed, checkpoint=checkpoint)
         record = dict(
             values=outcome.values,
             command=command,
@@ -155,29 +165,12 @@ def _experiment(arguments: argparse.Namespace) -> None:
         print(f"{name}, seed {seed}: {outcome.data}")
         if outcome.note:
             print(f"note: {outcome.note}")
-        _print_values(arguments.verb, outcome)
+        print(outcome.summary)
         if outcome.pictures is not None:
             atomic_write(folder / "reconstructions.png", _png(*outcome.pictures))
         print("wrote " + ", ".join(str(path) for path in sorted(folder.iterdir())))
     if arguments.ledger:
         print(f"recorded {name} in {Ledger().folder}")
-
-
-def _print_values(verb: str, outcome: Any) -> None:
-    values = outcome.values
-    if verb == "train":
-        print(f"test MSE      {values['mse']:.5f}   (mean over pixels and channels in [0, 1])")
-        print(f"perplexity    {values['perplexity']:.1f}   (counted over {values['tokens']:,} tokens)")
-        print(f"active codes  {values['active_codes']}   (over the same window)")
-        print(f"bits a picture  {values['bits_per_image']:.0f}   (its codes sent as they are)")
-        return
-    curves = outcome.history
-    print(f"{'K':>5}{'train MSE':>11}{'test MSE':>10}{'H bits':>8}{'log2 K':>8}{'bits/px':>9}{'PSNR':>7}")
-    for row in zip(*curves.values(), strict=True):
-        num_codes, train_mse, test_mse, bits, full, per_pixel, psnr = row
-        print(
-            f"{num_codes:5}{train_mse:11.5f}{test_mse:10.5f}{bits:8.3f}{full:8.0f}{per_pixel:9.4f}{psnr:7.2f}"
-        )
 
 
 def _png(x: Any, x_hat: Any) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +60,7 @@ class Outcome(NamedTuple):
         device: what it ran on, in words.
         data: the data set, in words.
         note: what a reader must know before comparing, "" if nothing.
+        summary: the result as a person reads it on a terminal.
         pictures: test images and their reconstructions, each (n, C, H, W) in [0, 1], or None.
     """
 
@@ -70,6 +70,7 @@ class Outcome(NamedTuple):
     device: str
     data: str
     note: str
+    summary: str
     pictures: tuple[Tensor, Tensor] | None = None
 
 
@@ -102,7 +103,7 @@ def run_vqvae(
 ) -> Outcome:
     """Train a VQ-VAE, measure it on test images. Goes on from the checkpoint where there is one."""
     s = settings
-    train, test = _images(s)
+    train, test = images(s)
     model = build_vqvae(train.x.shape[1], hidden=s["hidden"], dim=s["dim"], codes=s["codes"], seed=seed)
     history = fit(
         model,
@@ -119,13 +120,21 @@ def run_vqvae(
     few = to_unit(test.x[:16])
     with torch.no_grad():
         x_hat = model(few.to(device)).x_hat.cpu().clamp(0, 1)
+    values = evaluate_vqvae(model, test.x)
+    summary = (
+        f"test MSE      {values['mse']:.5f}   (mean over pixels and channels in [0, 1])\n"
+        f"perplexity    {values['perplexity']:.1f}   (counted over {values['tokens']:,} tokens)\n"
+        f"active codes  {values['active_codes']}   (over the same window)\n"
+        f"bits a picture  {values['bits_per_image']:.0f}   (its codes sent as they are)"
+    )
     return Outcome(
-        evaluate_vqvae(model, test.x),
+        values,
         history.as_dict(),
         history.seconds,
-        _device_words(device),
-        _data_words(train, test),
+        device_words(device),
+        data_words(train, test),
         train.note,
+        summary,
         (few, x_hat),
     )
 
@@ -146,7 +155,7 @@ def run_rate_distortion(
     together.
     """
     s = settings
-    train, test = _images(s)
+    train, test = images(s)
     began = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     pool = patches(train.x, s["patch"])
@@ -172,21 +181,30 @@ def run_rate_distortion(
         for name in ("train_mse", "test_mse", "entropy_bits", "bits_per_pixel", "psnr")
         for i, num_codes in enumerate(sizes)
     }
-    words = f"{_data_words(train, test)}, patches of {s['patch']} x {s['patch']} pixels, {len(pool):,} for training"
+    words = f"{data_words(train, test)}, patches of {s['patch']} x {s['patch']} pixels, {len(pool):,} for training"
     history = {"num_codes": sizes, **curves}
     return Outcome(
-        values, history, time.perf_counter() - began, _device_words(torch.device("cpu")), words, train.note
+        values,
+        history,
+        time.perf_counter() - began,
+        device_words(torch.device("cpu")),
+        words,
+        train.note,
+        _rate_table(history),
     )
 
 
-Runner = Callable[..., Outcome]
-TRAIN: dict[str, tuple[dict[str, dict[str, Any]], Runner]] = {"vqvae": (VQVAE, run_vqvae)}
-MEASURE: dict[str, tuple[dict[str, dict[str, Any]], Runner]] = {
-    "rate-distortion": (RATE_DISTORTION, run_rate_distortion)
-}
+def _rate_table(history: dict[str, list[float]]) -> str:
+    lines = [f"{'K':>5}{'train MSE':>11}{'test MSE':>10}{'H bits':>8}{'log2 K':>8}{'bits/px':>9}{'PSNR':>7}"]
+    for num_codes, train, test, bits, full, per_pixel, psnr in zip(*history.values(), strict=True):
+        lines.append(
+            f"{num_codes:5}{train:11.5f}{test:10.5f}{bits:8.3f}{full:8.0f}{per_pixel:9.4f}{psnr:7.2f}"
+        )
+    return "\n".join(lines)
 
 
-def _images(s: dict[str, Any]) -> tuple[data.ImageSet, data.ImageSet]:
+def images(s: dict[str, Any]) -> tuple[data.ImageSet, data.ImageSet]:
+    """Training and test images that the settings name: `data`, `n` and `n_test`."""
     train = data.load(s["data"], "train", n=s["n"])
     test = data.load(s["data"], "test", n=s["n_test"])
     if not isinstance(train, data.ImageSet) or not isinstance(test, data.ImageSet):
@@ -194,11 +212,13 @@ def _images(s: dict[str, Any]) -> tuple[data.ImageSet, data.ImageSet]:
     return train, test
 
 
-def _data_words(train: data.ImageSet, test: data.ImageSet) -> str:
+def data_words(train: data.ImageSet, test: data.ImageSet) -> str:
+    """Name and sizes of both sets."""
     return f"{train.name}: {len(train):,} training and {len(test):,} test images"
 
 
-def _device_words(device: torch.device) -> str:
+def device_words(device: torch.device) -> str:
+    """What the work ran on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
