@@ -6,6 +6,7 @@
 ``student``   the lowered student edition in ``notebooks/student/`` (what Colab opens)
 ``execute``   runs a page edition at a profile and stamps its provenance
 ``ledger``    the ledger page and the numbers that prose takes from ``book/results``
+``equations`` the proofs of ``book/proofs`` and the page that lists them
 ``address``   the repository's address, which stands in ``pyproject.toml`` alone
 ``mathjax``   the local copy of MathJax
 

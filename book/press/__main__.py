@@ -1,4 +1,4 @@
-"""``python -m press``: sync, notebooks, check, address, mathjax."""
+"""``python -m press``: sync, notebooks, prove, check, address, mathjax."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from press import address, mathjax, sync
+from press import address, equations, mathjax, sync
 from press.markup import PressError
 from press.source import ROOT, Chapter, all_chapters
 from vqbook.results import Ledger
@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     run.add_argument("--seed", type=int, default=0)
     run.add_argument("--force", action="store_true", help="execute all, changed or not")
     run.add_argument("chapters", nargs="*", help="slugs such as 03_vqvae; default: all")
+    steps.add_parser("prove", help="run the proof of every equation, print the page that lists them")
     steps.add_parser("check", help="say which file is not what the press would print; writes nothing")
     steps.add_parser("address", help="write the address of pyproject.toml wherever it stands")
     steps.add_parser("mathjax", help="copy MathJax into book/_static")
@@ -40,7 +41,11 @@ def _step(arguments: argparse.Namespace) -> int:
         return _address()
     ledger, chapters = Ledger(), all_chapters()
     if arguments.step == "check":
-        return _report(sync.differences(chapters, ledger))
+        return _report(sync.differences(chapters, ledger) + equations.differences(chapters))
+    failed = equations.prove() if arguments.step == "prove" else []
+    equations.write_page(chapters)
+    if arguments.step == "prove":
+        return _report(failed)
     sync.write_ledger_page(ledger)
     if arguments.step == "notebooks":
         for chapter in _chosen(chapters, arguments.chapters):
