@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from vqbook.quantizers.base import Quantized
+from vqbook.quantizers.cosine import CosineVectorQuantizer
+from vqbook.quantizers.ema import EMAVectorQuantizer, ema_update, smoothed_codebook
+from vqbook.quantizers.gumbel import GumbelQuantizer, exponential_schedule, gumbel_noise, gumbel_softmax
 from vqbook.quantizers.kmeans import KMeans, kmeans
 from vqbook.quantizers.nearest import VectorQuantizer
-from vqbook.quantizers.ops import straight_through
+from vqbook.quantizers.ops import rotation_trick, straight_through, synchronised
+from vqbook.quantizers.revival import Revival, revive
 from vqbook.quantizers.search import nearest_code
 
-__all__ = ["KMeans", "Quantized", "VectorQuantizer", "kmeans", "nearest_code", "straight_through"]
+__all__ = [
+    "CosineVectorQuantizer",
+    "EMAVectorQuantizer",
+    "GumbelQuantizer",
+    "KMeans",
+    "Quantized",
+    "Revival",
+    "VectorQuantizer",
+    "ema_update",
+    "exponential_schedule",
+    "gumbel_noise",
+    "gumbel_softmax",
+    "kmeans",
+    "nearest_code",
+    "revive",
+    "rotation_trick",
+    "smoothed_codebook",
+    "straight_through",
+    "synchronised",
+]

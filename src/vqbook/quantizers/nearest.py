@@ -1,62 +1,68 @@
-"""Nearest-code search and the plain vector quantizer of VQ-VAE."""
+"""The plain vector quantizer of VQ-VAE, and the frame that its relatives fill in."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import embedding, mse_loss
+from torch import Tensor
+from torch.nn.functional import mse_loss
 
-from vqbook.quantizers.base import Quantized
+from vqbook.quantizers.base import Codebook, Quantized, check_size
+from vqbook.quantizers.distributed import from_first, global_rows, place
 from vqbook.quantizers.kmeans import kmeans
-from vqbook.quantizers.ops import straight_through
+from vqbook.quantizers.ops import Estimator, straight_through
 from vqbook.quantizers.search import nearest_code
 
 
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Codebook):
     r"""Replace each vector by the nearest row of a learned codebook.
 
     $k^* = \arg\min_k \lVert z_e - e_k \rVert^2, \qquad z_q = e_{k^*}$
 
-    The argmin has no gradient: the decoder's gradient is copied from z_q to z_e (straight through), and the
+    The argmin has no gradient: by default the decoder's gradient is copied from z_q to z_e (straight through), and the
     codebook learns from a term of its own. Vectors are channels last: permute (B, D, H, W) to (B, H, W, D).
+
+    A relative of this class says what is searched (search_space, effective_codebook), what else happens at a training
+    step (assign, read), or how a dead code is put somewhere else (restart).
+
+    On several processes usage counts all of them; the gradient of the codebook, a parameter like any other, is
+    averaged by DistributedDataParallel.
 
     Args:
         num_codes: K, the size of the codebook.
         dim: D, the length of a code.
+        estimator: (z_e, z_q) -> a tensor with the value of z_q and the gradient that is wanted: straight_through,
+            rotation_trick or synchronised(nu).
         generator: source of the initial codes, uniform in (-1/K, 1/K).
 
     van den Oord et al., 2017; chapter 3.
     """
 
-    def __init__(self, num_codes: int, dim: int, *, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        if num_codes < 1 or dim < 1:
-            raise ValueError(f"num_codes and dim must be at least 1, got {num_codes} and {dim}")
-        start = (2 * torch.rand(num_codes, dim, generator=generator) - 1) / num_codes
-        self.codebook = nn.Parameter(start)  # (K, D)
+    def __init__(
+        self,
+        num_codes: int,
+        dim: int,
+        *,
+        estimator: Estimator = straight_through,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        check_size(num_codes, dim)
+        super().__init__((2 * torch.rand(num_codes, dim, generator=generator) - 1) / num_codes)
+        self.estimator = estimator
 
-    @property
-    def num_codes(self) -> int:
-        """K."""
-        return self.codebook.shape[0]
+    def search_space(self, z: Tensor) -> Tensor:
+        """What of an encoder output is compared with the effective codebook, (..., D) -> (..., D)."""
+        return z
 
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self.codebook.shape[1]
+    def assign(self, z_e: Tensor) -> tuple[Tensor, Tensor]:
+        """The first half of forward: encoder output -> (search_space of it (..., D), codes (...))."""
+        z = self.search_space(self.check(z_e))
+        return z, nearest_code(z, self.effective_codebook())
 
-    @torch.no_grad()
-    def initialise(self, z: Tensor, generator: torch.Generator | None = None) -> None:
-        """Start the codebook where the data is: k-means on a sample of encoder outputs.
-
-        Args:
-            z: encoder outputs, (..., D), at least K vectors; at most 64 for each code are used.
-            generator: source of the sample and of the k-means seeds, on the CPU.
-        """
-        flat = z.detach().float().reshape(-1, z.shape[-1]).cpu()
-        chosen = torch.randperm(len(flat), generator=generator)[: 64 * self.num_codes]
-        found = kmeans(flat[chosen], self.num_codes, iterations=10, generator=generator)
-        self.codebook.copy_(found.centroids)
+    def read(self, z: Tensor, codes: Tensor) -> Quantized:
+        """The second half of forward: look the codes up and make the terms."""
+        e = self.lookup(codes)  # (..., D)
+        terms = {"codebook": mse_loss(e, z.detach()), "commitment": mse_loss(z, e.detach())}
+        return Quantized(self.estimator(z, e), codes, terms, self.count(codes))
 
     def forward(self, z_e: Tensor) -> Quantized:
         r"""Quantise a batch of vectors.
@@ -72,18 +78,36 @@ class VectorQuantizer(nn.Module):
         Raises:
             ValueError: wrong last dimension, no vectors, or values that are not finite.
         """
-        if z_e.numel() == 0:
-            raise ValueError(
-                f"z_e holds no vectors, shape {tuple(z_e.shape)}: its loss terms would be undefined"
-            )
         with torch.autocast(z_e.device.type, enabled=False):
-            z_e = z_e.to(self.codebook.dtype)
-            codes = nearest_code(z_e, self.codebook)  # (...)
-            # The gradient of embedding adds rows in a fixed order; that of codebook[codes] in the threads' order.
-            e = embedding(codes, self.codebook)  # (..., D)
-            terms = {"codebook": mse_loss(e, z_e.detach()), "commitment": mse_loss(z_e, e.detach())}
-            usage = torch.bincount(codes.flatten(), minlength=self.num_codes)  # (K,)
-            return Quantized(straight_through(z_e, e), codes, terms, usage)
+            return self.read(*self.assign(z_e))
 
-    def extra_repr(self) -> str:
-        return f"num_codes={self.num_codes}, dim={self.dim}"
+    @torch.no_grad()
+    def restart(self, which: Tensor, vectors: Tensor) -> None:
+        """Put some codes elsewhere, so that their effective codes are these vectors.
+
+        Args:
+            which: the codes to move, bool, (K,).
+            vectors: where to, points of the search space, (K, D); rows of other codes are ignored.
+        """
+        self.codebook.copy_(torch.where(which.unsqueeze(-1), vectors.to(self.codebook), self.codebook))
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor, generator: torch.Generator | None = None) -> None:
+        """Start the codebook where the data is: k-means on a sample of encoder outputs.
+
+        On several processes the sample comes from the vectors of all of them, and all must call; rank 0's generator
+        counts.
+
+        Args:
+            z: encoder outputs, (..., D), at least K vectors; at most 64 for each code are used.
+            generator: source of the sample and of the k-means seeds, on the CPU.
+        Raises:
+            ValueError: fewer vectors than codes, or another last dimension.
+        """
+        flat = self.search_space(self.check(z.detach())).float().reshape(-1, self.dim)
+        start, total = place(len(flat), flat.device)
+        chosen = torch.randperm(total, generator=generator)[: 64 * self.num_codes].to(flat.device)
+        sample = global_rows(flat, from_first(chosen), start).cpu()
+        found = kmeans(sample, self.num_codes, iterations=10, generator=generator)
+        everyone = torch.ones(self.num_codes, dtype=torch.bool, device=self.codebook.device)
+        self.restart(everyone, from_first(found.centroids.to(flat.device)))
