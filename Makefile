@@ -8,7 +8,7 @@ PROFILE ?= read
 DATA := $(if $(VQBOOK_DATA),$(VQBOOK_DATA),$(wildcard ../shared/data))
 SOURCES := _config.yml _toc.yml $(shell find book notebooks -name _build -prune -o -name mathjax -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help book serve test test-notebooks notebooks student lint bench clean
+.PHONY: help book serve test test-notebooks notebooks student prove lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test       lint, unit tests, exercises, notebooks at profile smoke, site and browser"
 	@echo "make notebooks  execute the chapters whose code changed (PROFILE=read) and print both editions"
 	@echo "make student    print both editions again after a change of prose"
+	@echo "make prove      run the proof of every equation and print the page that lists them"
 	@echo "make lint       ruff and mypy;   make bench: timings;   make clean: remove what was built"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -49,6 +50,9 @@ notebooks: $(INSTALLED)
 
 student: $(INSTALLED)
 	$(PRESS) sync
+
+prove: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(PRESS) prove
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """The ledger of equations: a numerical proof for every labelled equation of the book.
 
-``chNN.py`` holds the proofs of chapter NN. Each is a function without arguments that evaluates both sides of an equation
-as it is written in the chapter and returns the largest difference seen::
+``chNN.py`` holds the proofs of chapter NN. Each is a function without arguments that evaluates both sides of an
+equation as it is written in the chapter and returns the largest difference seen::
 
     @proof("eq-steiner", kind="random models", tolerance=1e-12)
     def steiner() -> float:
@@ -99,5 +99,7 @@ def all_proofs() -> dict[str, Proof]:
 
 def largest(*differences: torch.Tensor | float) -> float:
     """The largest absolute entry of all these differences; NaN counts as infinite."""
-    found = torch.stack([torch.as_tensor(d, dtype=torch.float64).abs().max() for d in differences]).max()
+    found = torch.stack(
+        [torch.as_tensor(d, dtype=torch.float64).detach().abs().max() for d in differences]
+    ).max()
     return float("inf") if found.isnan() else float(found)

@@ -9,7 +9,7 @@ from press.source import ROOT
 
 
 @pytest.mark.parametrize(
-    "target", ["book", "serve", "test", "notebooks", "student", "lint", "bench", "clean", "help"]
+    "target", ["book", "serve", "test", "notebooks", "student", "prove", "lint", "bench", "clean", "help"]
 )
 def test_targets_exist(target: str) -> None:
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
