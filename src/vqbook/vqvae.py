@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ class VQVAE(nn.Module):
 
     Args:
         encoder: (B, C, H, W) -> (B, D, h, w).
-        quantizer: any module from (..., D) to Quantized, with a `codebook` (K, D).
+        quantizer: any of vqbook.quantizers: (..., D) to Quantized, with num_codes and lookup(codes).
         decoder: (B, D, h, w) -> (B, C, H, W).
 
     van den Oord et al., 2017; chapter 3.
@@ -51,12 +51,11 @@ class VQVAE(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (B, h, w) -> images (B, C, H, W)."""
-        codebook = self.quantizer.codebook
-        assert isinstance(codebook, Tensor)
         if codes.ndim != 3 or codes.is_floating_point():
             raise ValueError(f"codes must be integers (B, h, w), got {codes.dtype} {tuple(codes.shape)}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < len(codebook):
+        quantizer: Any = self.quantizer
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < quantizer.num_codes:
             raise ValueError(
-                f"codes must lie in 0..{len(codebook) - 1}, got {int(codes.min())}..{int(codes.max())}"
+                f"codes must lie in 0..{quantizer.num_codes - 1}, got {int(codes.min())}..{int(codes.max())}"
             )
-        return self.decoder(codebook[codes].permute(0, 3, 1, 2))
+        return self.decoder(quantizer.lookup(codes).permute(0, 3, 1, 2))

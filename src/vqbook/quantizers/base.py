@@ -75,20 +75,8 @@ class Codebook(nn.Module):
         return all_sum(usage) if self.training else usage
 
     def check(self, z_e: Tensor) -> Tensor:
-        """The encoder output in the precision of the codebook, if it can be quantised.
-
-        Raises:
-            ValueError: no vectors, or another number of channels than input_dim.
-        """
-        if z_e.numel() == 0:
-            raise ValueError(
-                f"z_e holds no vectors, shape {tuple(z_e.shape)}: its loss terms would be undefined"
-            )
-        if z_e.ndim < 1 or z_e.shape[-1] != self.input_dim:
-            raise ValueError(
-                f"z_e must be (..., {self.input_dim}), got {tuple(z_e.shape)}; images go channels last"
-            )
-        return z_e.to(self.codebook.dtype)
+        """The encoder output in the precision of the codebook; ValueError if it cannot be quantised."""
+        return check_vectors(z_e, self.input_dim).to(self.codebook.dtype)
 
     def extra_repr(self) -> str:
         return f"num_codes={self.num_codes}, dim={self.dim}"
@@ -98,3 +86,16 @@ def check_size(num_codes: int, dim: int) -> None:
     """Raise ValueError unless a codebook can have this size."""
     if num_codes < 1 or dim < 1:
         raise ValueError(f"num_codes and dim must be at least 1, got {num_codes} and {dim}")
+
+
+def check_vectors(z_e: Tensor, dim: int) -> Tensor:
+    """The encoder output, if it can be quantised.
+
+    Raises:
+        ValueError: no vectors, or another number of channels than `dim`.
+    """
+    if z_e.numel() == 0:
+        raise ValueError(f"z_e holds no vectors, shape {tuple(z_e.shape)}: its loss terms would be undefined")
+    if z_e.ndim < 1 or z_e.shape[-1] != dim:
+        raise ValueError(f"z_e must be (..., {dim}), got {tuple(z_e.shape)}; images go channels last")
+    return z_e
