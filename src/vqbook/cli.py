@@ -18,8 +18,14 @@ PROFILES = ("smoke", "read", "full")
 # Verb, then experiment: its module, its settings by profile, its runner. Modules are imported when asked for.
 # A runner is called as run(settings, seed=..., checkpoint=...) and gives an experiments.Outcome.
 EXPERIMENTS = {
-    "train": {"vqvae": ("vqbook.experiments", "VQVAE", "run_vqvae")},
-    "measure": {"rate-distortion": ("vqbook.experiments", "RATE_DISTORTION", "run_rate_distortion")},
+    "train": {
+        "vqvae": ("vqbook.experiments", "VQVAE", "run_vqvae"),
+        "alignment": ("vqbook.alignment", "ALIGNMENT", "run_alignment"),
+    },
+    "measure": {
+        "rate-distortion": ("vqbook.experiments", "RATE_DISTORTION", "run_rate_distortion"),
+        "gradient-bias": ("vqbook.gradient_bias", "GRADIENT_BIAS", "run_gradient_bias"),
+    },
 }
 
 
