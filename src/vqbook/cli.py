@@ -20,6 +20,8 @@ PROFILES = ("smoke", "read", "full")
 EXPERIMENTS = {
     "train": {
         "vqvae": ("vqbook.experiments", "VQVAE", "run_vqvae"),
+        "remedies": ("vqbook.remedies", "REMEDIES", "run_remedies"),
+        "remedies-settings": ("vqbook.remedies", "REMEDIES", "run_settings"),
         "alignment": ("vqbook.alignment", "ALIGNMENT", "run_alignment"),
     },
     "measure": {
