@@ -99,11 +99,11 @@ def page(chapters: list[Chapter], found: dict[str, dict[str, Any]]) -> str:
     kinds = "; ".join(f"*{kind}* ({meaning})" for kind, meaning in KINDS.items())
     parts = [
         "# Every equation, checked",
-        "No formula of this book has to be believed. Each numbered equation has a small program beside it that "
+        "No numbered equation of this book has to be believed. Each has a small program beside it that "
         "evaluates both sides as they are written, in double precision and from a fixed seed, and a test fails when "
         "an equation has no such program or when the two sides part by more than a stated tolerance. An inequality "
         "counts by how far it is violated, a definition by what follows from it.",
-        f"There are {len(KINDS)} kinds of proof: {kinds}. None of them replaces the derivation in the chapter; they "
+        f"A proof is of one of these kinds: {kinds}. None of them replaces the derivation in the chapter; they "
         "catch what a derivation can still get wrong, a sign, a factor, a condition that was forgotten. The errors "
         "below are those of one machine, to two digits; on another the last digits differ. `make prove` computes "
         "them again.",

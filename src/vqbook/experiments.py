@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
@@ -20,6 +21,7 @@ from vqbook.metrics import code_counts, entropy_bits, evaluate_vqvae
 from vqbook.nets import Decoder, Encoder
 from vqbook.objectives import vqvae_terms
 from vqbook.quantizers import VectorQuantizer, kmeans, nearest_code
+from vqbook.rates import mean_colours, priced_kmeans, rotated_scalars
 from vqbook.train import bar, fit, seed_everything, to_unit
 from vqbook.vqvae import VQVAE as Model
 
@@ -47,6 +49,8 @@ RATE_DISTORTION: dict[str, dict[str, Any]] = {  # chapter 1
     "read": dict(data="cifar10", n=5_000, n_test=2_000, patch=4, sample=60_000, largest=512, iterations=20),
     "full": dict(data="cifar10", n=20_000, n_test=8_000, patch=4, sample=200_000, largest=512, iterations=40),
 }
+COLOUR_LEVELS = (2, 3, 4, 6, 8)  # of each channel's mean
+PRICES = (0.4, 0.2, 0.1, 0.07, 0.05)  # squared error of a patch that one bit is worth
 COMMIT_WEIGHT = 0.25
 
 
@@ -151,6 +155,7 @@ def run_rate_distortion(
 ) -> Outcome:
     """Print images with K patches, K = 2, 4, 8, ...: how many bits, how large an error?
 
+    Beside them the opponents: mean colours, scalars on rotated axes, and patch codes whose names have a price.
     Errors are mean squared over pixels and channels; entropies are those of the codes of all test patches
     together.
     """
@@ -176,11 +181,21 @@ def run_rate_distortion(
         curves["log2_codes"].append(math.log2(num_codes))
         curves["bits_per_pixel"].append(bits / s["patch"] ** 2)
         curves["psnr"].append(-10 * math.log10(error))
+    others = _opponents(pool, targets, found.centroids, train.x.shape[1], generator)
     values = {
         f"{name}_{num_codes}": curves[name][i]
         for name in ("train_mse", "test_mse", "entropy_bits", "bits_per_pixel", "psnr")
         for i, num_codes in enumerate(sizes)
     }
+    for name, (bits, error) in others.items():
+        values |= {f"{name}_bits": bits, f"{name}_mse": error}
+        if (
+            curves["entropy_bits"][0] <= bits <= curves["entropy_bits"][-1]
+        ):  # log error, straight between points
+            there = np.interp(bits, curves["entropy_bits"], np.log(curves["test_mse"]))
+            values[f"{name}_ratio"] = error / math.exp(there)
+    flat = targets.reshape(len(targets), train.x.shape[1], -1)
+    values["mean_colour_mse"] = (flat - flat.mean(-1, keepdim=True)).square().mean().item()
     words = f"{data_words(train, test)}, patches of {s['patch']} x {s['patch']} pixels, {len(pool):,} for training"
     history = {"num_codes": sizes, **curves}
     return Outcome(
@@ -190,8 +205,46 @@ def run_rate_distortion(
         device_words(torch.device("cpu")),
         words,
         train.note,
-        _rate_table(history),
+        _rate_table(history) + "\n" + _opponents_table(values, list(others)),
     )
+
+
+def _opponents(
+    pool: Tensor, targets: Tensor, sheet: Tensor, channels: int, generator: torch.Generator
+) -> dict[str, tuple[float, float]]:
+    """Other descriptions of the patches: name -> (bits of a patch, squared error of a number)."""
+
+    def point(bits: float, decoded: Tensor) -> tuple[float, float]:
+        return bits, (targets - decoded).double().square().mean().item()
+
+    found = {}
+    for levels in COLOUR_LEVELS:  # the levels of a patch are named together
+        colours = mean_colours(pool, levels, channels=channels, generator=generator)
+        codes = nearest_code(targets, colours)
+        bits = entropy_bits(code_counts(codes, len(colours))).item()
+        found[f"colours_{levels}"] = point(bits, colours[codes])
+    for price in PRICES:
+        scalars = rotated_scalars(pool, price)
+        levels_of = scalars.encode(targets)  # (N, D); each coordinate is named alone
+        bits = sum(entropy_bits(torch.bincount(column)).item() for column in levels_of.unbind(1))
+        found[f"rotated_{price:g}"] = point(bits, scalars.decode(levels_of))
+        together = torch.unique(levels_of, dim=0, return_counts=True)[1]
+        found[f"rotated_together_{price:g}"] = (entropy_bits(together).item(), found[f"rotated_{price:g}"][1])
+    for price in PRICES:
+        priced = priced_kmeans(pool, sheet, price)
+        codes = priced.encode(targets)
+        bits = entropy_bits(code_counts(codes, len(priced.bits))).item()
+        found[f"priced_{price:g}"] = point(bits, priced.decode(codes))
+    return found
+
+
+def _opponents_table(values: dict[str, float], names: list[str]) -> str:
+    lines = [f"{'':24}{'H bits':>8}{'test MSE':>10}{'over patch codes':>18}"]
+    for name in names:
+        ratio = values.get(f"{name}_ratio")
+        over = "" if ratio is None else f"{100 * ratio - 100:+.1f} %"
+        lines.append(f"{name:24}{values[f'{name}_bits']:8.3f}{values[f'{name}_mse']:10.5f}{over:>18}")
+    return "\n".join(lines)
 
 
 def _rate_table(history: dict[str, list[float]]) -> str:

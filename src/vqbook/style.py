@@ -39,7 +39,7 @@ DASHES: tuple[Any, ...] = (
     (0, (8, 2, 2, 2)),
 )
 
-WIDTHS = {"wide": 6.5, "half": 3.15}  # inches
+WIDTHS = {"wide": 6.5, "narrow": 4.4, "half": 3.15}  # inches
 DPI = 144
 
 
@@ -101,7 +101,7 @@ def figure(
     rows: int = 1,
     cols: int = 1,
     *,
-    width: Literal["wide", "half"] = "wide",
+    width: Literal["wide", "narrow", "half"] = "wide",
     height: float | None = None,
     **subplots: Any,
 ) -> tuple[PaperFigure, Any]:
@@ -109,13 +109,14 @@ def figure(
 
     Args:
         rows, cols: grid of axes.
-        width: "wide" (6.5 in, the text column) or "half" (3.15 in).
+        width: "wide" (6.5 in, the text column), "narrow" (4.4 in, legible on a phone; for panels that stand on
+            each other) or "half" (3.15 in).
         height: inches; by default 2.6 in a row.
         subplots: passed to `Figure.subplots`, for example `sharey=True`.
     Returns:
         The figure and its axes: one `Axes` for a 1 x 1 grid, otherwise an array as `plt.subplots` gives it.
     Raises:
-        ValueError: for a width that is neither "wide" nor "half".
+        ValueError: for a width that is none of these.
     """
     if width not in WIDTHS:
         raise ValueError(f"width is {width!r}; expected one of {', '.join(map(repr, WIDTHS))}")

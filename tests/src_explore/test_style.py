@@ -62,7 +62,7 @@ def test_half_a_column_and_grids_of_axes():
     fig, axes = style.figure(2, 3, width="half", sharex=True)
     assert axes.shape == (2, 3)
     assert fig.get_size_inches()[0] == pytest.approx(3.15)
-    with pytest.raises(ValueError, match="'huge'; expected one of 'wide', 'half'"):
+    with pytest.raises(ValueError, match="'huge'; expected one of 'wide', 'narrow', 'half'"):
         style.figure(width="huge")  # type: ignore[arg-type]
 
 
