@@ -59,8 +59,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)
-	$(BIN)/python -m vqbook bench
+.venv/.bench: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	@touch $@
+
+bench: .venv/.bench
+	$(BIN)/python -m vqbook bench --ledger
 
 clean:
 	rm -rf book/_build book/_static/mathjax

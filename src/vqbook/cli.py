@@ -92,9 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all)")
     command.set_defaults(run=_ledger)
 
-    command = commands.add_parser("bench", help="time the code search and the quantiser against alternatives")
+    command = commands.add_parser("bench", help="time code search and quantiser layers against alternatives")
+    command.add_argument("kinds", nargs="*", metavar="KIND", help="search, layer (default: both)")
     command.add_argument("--repeats", type=_positive, default=5, help="paired repeats (default: 5)")
     command.add_argument("--sizes", type=_size, nargs="+", metavar="N,K,D", help="vectors, codes, dimensions")
+    command.add_argument("--ledger", action="store_true", help="record into the book's results")
     command.set_defaults(run=_bench)
     return parser
 
@@ -127,7 +129,11 @@ def _size(text: str) -> tuple[int, int, int]:
 def _bench(arguments: argparse.Namespace) -> None:
     from vqbook import bench
 
-    print(bench.report(repeats=arguments.repeats, sizes=tuple(arguments.sizes or bench.SIZES)))
+    for kind in arguments.kinds or ("search", "layer"):
+        found = bench.run(kind, sizes=arguments.sizes, repeats=arguments.repeats)
+        print(f"\n{kind}\n\n{bench.table(found)}", flush=True)
+        if arguments.ledger:
+            bench.record(found)
 
 
 def _experiment(arguments: argparse.Namespace) -> None:
