@@ -117,8 +117,8 @@ def gradients(cells: Cells, width: float, generator: torch.Generator, samples: i
     """Gradients with respect to the encoder's vector: the exact one, (P, D), and estimates, (S, P, D).
 
     The score function and straight-through Gumbel visit codes only, so they read the table of `look_at`;
-    Gumbel-Softmax visits mixtures of codes and needs the decoder. Straight through and rotation are
-    deterministic (S = 1).
+    Gumbel-Softmax visits mixtures of codes and needs the decoder. The other three use the slope at the nearest
+    code and are deterministic (S = 1): copied, rotated, or through the Jacobian of the mean code.
     """
     scores, book = logits(cells, width), cells.codebook
 
@@ -141,6 +141,10 @@ def gradients(cells: Cells, width: float, generator: torch.Generator, samples: i
         z = cells.z.clone().requires_grad_()
         (g,) = torch.autograd.grad((rule(z, book[nearest]) * arriving).sum(), z)
         found[name] = g.unsqueeze(0)
+    along = arriving @ book.T  # (P, K), the slope at the nearest code, in the direction of every code
+    q = scores.softmax(-1)
+    soft = q * (along - (q * along).sum(-1, keepdim=True))
+    found["through the softmax"] = to_vector(cells, soft, width).unsqueeze(0)
     exact = exact_gradient(lambda y: (y * cells.values).sum(-1), scores)
     return {"exact": to_vector(cells, exact, width), **found}
 

@@ -26,7 +26,7 @@ from vqbook.train import bar
 GRADIENT_BIAS: dict[str, dict[str, Any]] = {  # chapter 5
     "smoke": dict(codes=[4, 64], scales=[0.5, 5, 20], temperatures=[1.0], problems=64, samples=256),
     "read": dict(
-        codes=[4, 16, 64], scales=[0.5, 2, 5, 10, 20], temperatures=[0.5, 1.0], problems=128, samples=1_024
+        codes=[4, 16, 64], scales=[0.5, 2, 5, 10, 20], temperatures=[0.5, 1.0], problems=128, samples=2_048
     ),
     "full": dict(
         codes=[2, 4, 8, 16, 64, 256],
@@ -139,16 +139,21 @@ def spearman(a: Tensor, b: Tensor) -> float:
 
 
 def correlations(points: Points) -> dict[str, float]:
-    """How entropy goes with the bias ("absolute"), with the bias per gradient ("relative") and with the gradient.
+    """How entropy goes with the bias and with the gradient itself.
 
-    Absolute bias and size of the gradient by Pearson's r. The relative bias spans many powers of ten, and
-    one outlier would decide Pearson's r: there it is Spearman's, the correlation of ranks.
+    "absolute" is Pearson's r of entropy and length of the bias, "size" that of entropy and length of the exact
+    gradient, "beyond" the partial correlation of the first pair when the length of the gradient is held fixed.
+    "relative" is about bias per gradient, which spans many powers of ten, so that one outlier would decide
+    Pearson's r: there it is Spearman's, the correlation of ranks.
     """
     relative_sq = points.bias_sq / points.size.square().clamp_min(1e-300)
+    absolute, size = pearson(points.entropy, points.bias), pearson(points.entropy, points.size)
+    both = pearson(points.bias, points.size)
     return {
-        "absolute": pearson(points.entropy, points.bias),
+        "absolute": absolute,
         "relative": spearman(points.entropy, relative_sq),
-        "size": pearson(points.entropy, points.size),
+        "size": size,
+        "beyond": (absolute - size * both) / math.sqrt((1 - size**2) * (1 - both**2)),
     }
 
 
