@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 
-from press import address, equations, mathjax, sync
+from press import address, equations, how_fast, mathjax, sync
 from press.markup import PressError
 from press.source import ROOT, Chapter, all_chapters
 from vqbook.results import Ledger
@@ -41,12 +41,14 @@ def _step(arguments: argparse.Namespace) -> int:
         return _address()
     ledger, chapters = Ledger(), all_chapters()
     if arguments.step == "check":
-        return _report(sync.differences(chapters, ledger) + equations.differences(chapters))
+        found = sync.differences(chapters, ledger) + equations.differences(chapters)
+        return _report(found + how_fast.differences(ledger))
     failed = equations.prove() if arguments.step == "prove" else []
     equations.write_page(chapters)
     if arguments.step == "prove":
         return _report(failed)
     sync.write_ledger_page(ledger)
+    how_fast.write_tables(ledger)
     if arguments.step == "notebooks":
         for chapter in _chosen(chapters, arguments.chapters):
             if arguments.force or sync.stale(chapter, ledger):

@@ -44,9 +44,12 @@ def page(ledger: Ledger) -> str:
     parts = [
         "# Ledger of results",
         "Every figure of merit that this book prints comes from one of these files in `book/results`. "
-        "Each was written by the command shown; mean and sample standard deviation are over the seeds listed.",
+        "Each was written by the command shown; mean and sample standard deviation are over the seeds listed. "
+        "Timings have [a page of their own](../how-fast.md).",
     ]
     for name in ledger.names():
+        if name.startswith("bench-"):
+            continue
         entry = ledger.load(name)
         runs = entry["runs"]
         seeds = ", ".join(str(run["seed"]) for run in runs)

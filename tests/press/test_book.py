@@ -7,7 +7,7 @@ import re
 
 import pytest
 from nbclient import NotebookClient
-from press import address, sync
+from press import address, how_fast, sync
 from press.source import NOTEBOOKS, ROOT, STUDENT, Chapter, all_chapters
 
 from vqbook.results import Ledger
@@ -24,6 +24,11 @@ def test_ledger_page_agrees_with_the_ledger() -> None:
     from press.ledger import page
 
     assert sync.LEDGER_PAGE.read_text(encoding="utf-8") == page(Ledger())
+
+
+def test_tables_of_how_fast_agree_with_the_ledger() -> None:
+    assert how_fast.differences(Ledger()) == []
+    assert "vqbook: codes and vectors" in how_fast.TABLES.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
