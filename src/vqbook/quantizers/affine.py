@@ -17,9 +17,9 @@ class AffineVectorQuantizer(VectorQuantizer):
 
     learned: $e'_k = (1 + \eta a) \odot e_k + \eta b$ with parameters a, b in $\mathbb R^D$ that start at zero
 
-    running: $e'_k = \sqrt{v_z / v_e} \odot (e_k - m_e) + m_z$ with running means m and variances v, for each dimension,
-    of the encoder outputs and of the codes; they are constants for the gradient, start with the first training batch
-    and move with `momentum` before each search.
+    running: $e'_k = \sqrt{v_z / (v_e + 10^{-8})} \odot (e_k - m_e) + m_z$ with running means m and variances
+    v, for each dimension, of the encoder outputs and of the codes; they are constants for the gradient, start with the
+    first training batch and move with `momentum` before each search.
 
     A gradient step on one vector moves the code that it chose; one on a and b moves every code, also those that
     nothing chooses. Under "learned" the term "codebook" gives gradient to the codebook, a and b.

@@ -171,7 +171,7 @@ class GumbelQuantizer(Codebook):
             if self.training:
                 y = gumbel_softmax(logits, self.temperature, hard=self.hard)
                 codes, z_q = y.argmax(-1), y @ self.codebook
-                self.step += 1
+                self.step = self.step + 1  # not in place: a compiled backward may read the old one again
             else:
                 codes = logits.argmax(-1)
                 z_q = self.lookup(codes)

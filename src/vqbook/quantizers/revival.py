@@ -36,7 +36,7 @@ def revive(
     Args:
         codebook: (K, D).
         dead: which codes to restart, bool, (K,).
-        z: encoder outputs, (..., D); rows repeat only if there are fewer than K.
+        z: encoder outputs, (..., D); they repeat only if there are fewer than dead codes.
         noise: ρ.
         generator: source of the draw and of the noise, on the CPU.
     Returns:
@@ -51,7 +51,7 @@ def revive(
             "expected codebook (K, D), dead (K,) and at least one vector z (..., D), got "
             f"{tuple(codebook.shape)}, {tuple(dead.shape)} and {tuple(z.shape)}"
         )
-    vectors = _jitter(_draw(z, len(codebook), generator), noise, generator)
+    vectors = _jitter(_draw(z, dead, generator), noise, generator)
     return torch.where(dead.unsqueeze(-1), vectors.to(codebook), codebook)
 
 
@@ -106,17 +106,20 @@ class Revival(Wrapper):
         if not dead.any():
             return
         generator = torch.Generator().manual_seed(self.seed + int(self.step))
-        vectors = self.search_space(_draw(z_e, self.num_codes, generator))
+        vectors = self.search_space(_draw(z_e, dead, generator))
         if vectors.isfinite().all():  # else the search will say what is wrong, and the codebook is not harmed
             self.restart(dead, _jitter(vectors, self.noise, generator))
 
 
-def _draw(z: Tensor, num_codes: int, generator: torch.Generator) -> Tensor:
-    """Rows of the global batch, (K, D): different ones, as long as there are enough."""
+def _draw(z: Tensor, dead: Tensor, generator: torch.Generator) -> Tensor:
+    """A vector of the global batch for each code, (K, D): the dead ones get different ones while there are enough."""
     flat = z.detach().reshape(-1, z.shape[-1])
     start, total = place(len(flat), flat.device)
     order = torch.randperm(total, generator=generator)
-    return global_rows(flat, order[torch.arange(num_codes) % total], start)
+    turn = (dead.cpu().cumsum(0) - 1).clamp_min(
+        0
+    )  # the first dead code takes the first of the order, and so on
+    return global_rows(flat, order[turn % total], start)
 
 
 def _jitter(vectors: Tensor, noise: float, generator: torch.Generator) -> Tensor:
