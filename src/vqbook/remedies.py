@@ -96,26 +96,26 @@ class Knobs:
         nu: share of the task's gradient that the codebook receives.
     """
 
-    leash: float = 4.0
-    cosine_commit: float = 0.25
-    decay: float = 0.99
-    timeout: int = 20
-    low_dim: int = 4
-    eta: float = 2.0
+    leash: float = 1.0
+    cosine_commit: float = 0.1
+    decay: float = 0.8
+    timeout: int = 5
+    low_dim: int = 2
+    eta: float = 50.0
     opt_lr: float = 50.0
-    nu: float = 1.0
+    nu: float = 0.2
 
 
 # Knob: (the remedy on which it was tried, the values that were tried).
 TRIED: dict[str, tuple[str, tuple[float, ...]]] = {
     "leash": ("leash", (1.0, 4.0, 16.0)),
-    "cosine_commit": ("cosine", (0.1, 0.25, 1.0)),
+    "cosine_commit": ("cosine", (0.03, 0.1, 0.25, 1.0)),
     "decay": ("ema", (0.8, 0.95, 0.99)),
-    "timeout": ("revival", (5, 20, 100)),
+    "timeout": ("revival", (2, 5, 20, 100)),
     "low_dim": ("low_dim", (2, 4, 8)),
-    "eta": ("affine", (2.0, 10.0, 50.0)),
+    "eta": ("affine", (2.0, 10.0, 50.0, 250.0)),
     "opt_lr": ("opt", (5.0, 50.0, 200.0)),
-    "nu": ("synchronised", (0.2, 1.0, 2.0)),
+    "nu": ("synchronised", (0.05, 0.2, 1.0, 2.0)),
 }
 
 
