@@ -1,4 +1,4 @@
-"""Nearest-code search, straight-through, VectorQuantizer and k-means."""
+"""Straight-through, VectorQuantizer and k-means."""
 
 from __future__ import annotations
 
@@ -8,108 +8,12 @@ import sys
 
 import pytest
 import torch
-from torch import Tensor
 
-from vqbook.quantizers import VectorQuantizer, kmeans, nearest_code, search, straight_through
+from vqbook.quantizers import VectorQuantizer, kmeans, nearest_code, straight_through
 
 
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def naive(z: Tensor, codebook: Tensor) -> Tensor:
-    return torch.stack([((codebook - z_n) ** 2).sum(-1).argmin() for z_n in z])
-
-
-@pytest.mark.parametrize(("n", "k", "d"), [(1, 1, 1), (64, 16, 8), (300, 512, 16), (50, 7, 64), (33, 257, 3)])
-@pytest.mark.parametrize("shift", [0.0, 1000.0])
-def test_search_agrees_with_the_definition(n: int, k: int, d: int, shift: float) -> None:
-    z, codebook = torch.randn(n, d, generator=rng()) + shift, torch.randn(k, d, generator=rng(1)) + shift
-    assert torch.equal(nearest_code(z, codebook), naive(z, codebook))
-
-
-def test_search_settles_near_ties_exactly() -> None:
-    codebook = torch.randn(32, 8, generator=rng()).repeat(2, 1)
-    codebook[32:] += 1e-7 * torch.randn(32, 8, generator=rng(1))
-    z = codebook[torch.randint(64, (200,), generator=rng(2))] + 10 * torch.randn(200, 1, generator=rng(3))
-    assert torch.equal(nearest_code(z, codebook), naive(z, codebook))
-
-
-def test_ties_go_to_the_lowest_index() -> None:
-    codebook = torch.ones(5, 3)
-    assert nearest_code(torch.randn(4, 3, generator=rng()), codebook).tolist() == [0, 0, 0, 0]
-
-
-def test_search_in_blocks_is_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    z, codebook = torch.randn(101, 4, generator=rng()), torch.randn(16, 4, generator=rng(1))
-    whole = nearest_code(z, codebook)
-    monkeypatch.setattr(search, "_SCORES", 50)
-    assert torch.equal(nearest_code(z, codebook), whole)
-
-
-def test_search_never_holds_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-    monkeypatch.setattr(search, "_SCORES", 1024)
-    original = search._search
-    monkeypatch.setattr(
-        search, "_search", lambda block, *rest: sizes.append(len(block)) or original(block, *rest)
-    )
-    nearest_code(torch.randn(500, 4, generator=rng()), torch.randn(64, 4, generator=rng(1)))
-    assert sum(sizes) == 500
-    assert max(sizes) * 64 <= 1024
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_searched_in_float32(dtype: torch.dtype) -> None:
-    z, codebook = torch.randn(200, 8, generator=rng()), torch.randn(64, 8, generator=rng(1))
-    z, codebook = z.to(dtype), codebook.to(dtype)
-    assert torch.equal(nearest_code(z, codebook), nearest_code(z.float(), codebook.float()))
-
-
-def test_search_is_not_led_astray_by_autocast() -> None:
-    z, codebook = torch.randn(500, 8, generator=rng()), torch.randn(256, 8, generator=rng(1))
-    plain = nearest_code(z, codebook)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(nearest_code(z, codebook), plain)
-
-
-def test_search_keeps_leading_shape_and_takes_no_vectors() -> None:
-    codebook = torch.randn(4, 3, generator=rng())
-    assert nearest_code(torch.randn(2, 5, 6, 3, generator=rng()), codebook).shape == (2, 5, 6)
-    assert nearest_code(torch.randn(3, generator=rng()), codebook).shape == ()
-    empty = nearest_code(torch.empty(0, 3), codebook)
-    assert empty.shape == (0,)
-    assert empty.dtype == torch.int64
-
-
-def test_search_takes_tensors_with_gradient_and_other_strides() -> None:
-    z = torch.randn(2, 3, 4, 4, generator=rng(), requires_grad=True)
-    codebook = torch.randn(8, 3, generator=rng(1), requires_grad=True)
-    codes = nearest_code(z.permute(0, 2, 3, 1), codebook)
-    assert not codes.requires_grad
-    assert torch.equal(codes.flatten(), naive(z.permute(0, 2, 3, 1).reshape(-1, 3), codebook))
-
-
-def test_permuting_the_codebook_permutes_the_codes() -> None:
-    z, codebook = torch.randn(100, 8, generator=rng()), torch.randn(32, 8, generator=rng(1))
-    order = torch.randperm(32, generator=rng(2))
-    assert torch.equal(order[nearest_code(z, codebook[order])], nearest_code(z, codebook))
-
-
-@pytest.mark.parametrize(
-    ("z", "codebook", "says"),
-    [
-        (torch.zeros(4, 3), torch.zeros(5, 2), "D = 2"),
-        (torch.zeros(4, 3), torch.zeros(0, 3), "K >= 1"),
-        (torch.zeros(4, 3), torch.zeros(3), r"\(K, D\)"),
-        (torch.tensor(1.0), torch.zeros(5, 1), r"\(\.\.\., D\)"),
-        (torch.full((4, 3), torch.nan), torch.zeros(5, 3), "z holds NaN"),
-        (torch.zeros(4, 3), torch.full((5, 3), torch.inf), "codebook holds NaN or inf"),
-    ],
-)
-def test_search_names_what_is_wrong(z: Tensor, codebook: Tensor, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        nearest_code(z, codebook)
 
 
 def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other() -> None:

@@ -13,7 +13,7 @@ from vqbook.quantizers.lowdim import LowDimensional
 from vqbook.quantizers.nearest import VectorQuantizer
 from vqbook.quantizers.ops import rotation_trick, straight_through, synchronised
 from vqbook.quantizers.revival import Revival, revive
-from vqbook.quantizers.search import nearest_code
+from vqbook.quantizers.search import nearest_code, top_k_codes
 from vqbook.quantizers.sqvae import SQVAEQuantizer
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "smoothed_codebook",
     "straight_through",
     "synchronised",
+    "top_k_codes",
 ]
