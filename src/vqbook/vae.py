@@ -196,9 +196,10 @@ class VAE(nn.Module):
         return gaussian_log_density(x.flatten(1), x_hat.flatten(1), 2 * self.log_sigma)
 
     def elbo_terms(self, x: Tensor) -> dict[str, Tensor]:
-        r"""The two parts of the bound, for each image: ELBO = log_likelihood - kl.
+        r"""The two parts of the bound: ELBO = log_likelihood - kl.
 
-        $\mathbb{E}_{q}[\log p(x \mid z)]$, from one draw, and $\mathrm{KL}(q(z \mid x) \Vert p(z))$, exact.
+        $\mathbb{E}_{q}[\log p(x \mid z)]$, from one draw, and
+        $\mathrm{KL}(q(z \mid x) \Vert p(z))$, exact.
 
         Args:
             x: images in [0, 1], (B, C, H, W).
