@@ -149,6 +149,24 @@ def gradients(cells: Cells, width: float, generator: torch.Generator, samples: i
     return {"exact": to_vector(cells, exact, width), **found}
 
 
+def share_inside(cells: Cells, directions: int = 3) -> tuple[float, float]:
+    """Share of the codebook's variance in its leading directions, and share of the copied gradient's square there.
+
+    Args:
+        cells: from `look_at`.
+        directions: how many principal directions of the codebook.
+    Returns:
+        Share of the variance, and mean over positions of the share of the squared slope at the nearest code.
+    """
+    centred = cells.codebook - cells.codebook.mean(0)
+    _, spread, axes = torch.linalg.svd(centred, full_matrices=False)
+    nearest = distances(cells).argmin(-1)
+    arriving = cells.slopes[torch.arange(len(nearest)), nearest]  # (P, D)
+    inside = (arriving @ axes[:directions].T).square().sum(-1) / arriving.square().sum(-1)
+    energy = spread.square()
+    return (energy[:directions].sum() / energy.sum()).item(), inside.mean().item()
+
+
 def run_alignment(
     settings: dict[str, Any], *, seed: int, checkpoint: Path | None, progress: bool = True
 ) -> Outcome:
@@ -190,7 +208,8 @@ def measure_alignment(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     cells = look_at(model.eval(), x.to(device), generator)
-    values: dict[str, float] = {}
+    variance, slope = share_inside(cells)
+    values = {"variance_in_three": variance, "slope_in_three": slope}
     history: dict[str, Any] = {"widths": widths, "entropy": []}
     for width in widths:
         log_q = logits(cells, width).double().log_softmax(-1)

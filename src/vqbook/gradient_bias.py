@@ -144,13 +144,15 @@ def correlations(points: Points) -> dict[str, float]:
     "absolute" is Pearson's r of entropy and length of the bias, "size" that of entropy and length of the exact
     gradient, "beyond" the partial correlation of the first pair when the length of the gradient is held fixed.
     "relative" is about bias per gradient, which spans many powers of ten, so that one outlier would decide
-    Pearson's r: there it is Spearman's, the correlation of ranks.
+    Pearson's r: there it is Spearman's, the correlation of ranks. "ranks" is Spearman's for entropy and bias, so
+    that metric and coefficient need not change together.
     """
     relative_sq = points.bias_sq / points.size.square().clamp_min(1e-300)
     absolute, size = pearson(points.entropy, points.bias), pearson(points.entropy, points.size)
     both = pearson(points.bias, points.size)
     return {
         "absolute": absolute,
+        "ranks": spearman(points.entropy, points.bias_sq),
         "relative": spearman(points.entropy, relative_sq),
         "size": size,
         "beyond": (absolute - size * both) / math.sqrt((1 - size**2) * (1 - both**2)),

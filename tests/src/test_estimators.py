@@ -186,7 +186,7 @@ def test_gradient_bias_runs_and_reports(tmp_path) -> None:
     outcome = run_gradient_bias(GRADIENT_BIAS["smoke"], seed=0, progress=False)
     assert outcome.values["absolute_K4_s20"] > 0.3  # few codes, sharp choices: the bias grows with entropy
     assert outcome.values["absolute_K64_s0.5"] < 0.2  # many codes, nearly uniform: it does not
-    assert outcome.values["relative_K4_all"] < 0
+    assert outcome.values["relative_K4_all"] < 0 < outcome.values["ranks_K4_s20"]
     assert len(outcome.history["absolute_gumbel-softmax_K64_t1"]) == 3
     again = run_gradient_bias(GRADIENT_BIAS["smoke"], seed=0, progress=False)
     assert again.values == outcome.values
@@ -198,7 +198,7 @@ def test_gradient_bias_runs_and_reports(tmp_path) -> None:
 
 
 def test_alignment_tables_agree_with_the_decoder() -> None:
-    from vqbook.alignment import ALIGNMENT, gradients, logits, look_at, measure_alignment
+    from vqbook.alignment import ALIGNMENT, gradients, logits, look_at, measure_alignment, share_inside
     from vqbook.experiments import build_vqvae
 
     s = ALIGNMENT["smoke"]
@@ -218,5 +218,9 @@ def test_alignment_tables_agree_with_the_decoder() -> None:
     (slope,) = torch.autograd.grad(cells.loss(v).sum(), v)
     torch.testing.assert_close(found["straight through"][0], slope, rtol=1e-3, atol=1e-4)
     assert {len(g) for name, g in found.items() if "Gumbel" in name} == {3}
+    assert share_inside(cells, directions=4) == pytest.approx((1, 1))
+    flat = cells._replace(codebook=cells.codebook * torch.tensor([1.0, 1.0, 0.0, 0.0]))
+    variance, share = share_inside(flat, directions=2)
+    assert variance == pytest.approx(1) and 0 < share < 1  # a sheet of codes: the slope leaves it
     values, history = measure_alignment(model, x, s["widths"], 4, seed=0)
     assert history["widths"] == s["widths"] and all(math.isfinite(v) for v in values.values())
