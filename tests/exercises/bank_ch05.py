@@ -84,6 +84,20 @@ def _sample(*, blend=None, corner=None, join=lambda corner, y, logits: corner + 
     return st_gumbel
 
 
+def _control(*, keep=1.0, tangent=1.0, level=1.0, through=lambda q, d: q * (d - q @ d)):
+    """The estimate with a part left out or replaced."""
+
+    def control_variate(f, logits, codes):
+        q = logits.softmax(-1)
+        slope = torch.func.grad(f)(q)
+        corners = one_hot(codes, len(q)).to(q)
+        s = corners - q
+        h = level * f(q) + s @ slope
+        return (f(corners) - tangent * h)[:, None] * s + keep * through(q, slope)
+
+    return control_variate
+
+
 BANK = {
     "ex-enumeration": [
         Wrong("no baseline", no_average, says="should cancel"),
@@ -174,5 +188,26 @@ BANK = {
             ),
             says="argmax(logits + noise)",
         ),
+    ],
+    "ex-control-variate": [
+        Wrong("mean not added back", _control(keep=0.0), says="biased"),
+        Wrong("mean subtracted", _control(keep=-1.0), says="added back"),
+        Wrong("tangent not subtracted", _control(tangent=0.0), says="counts twice"),
+        Wrong("slope for its mean", _control(through=lambda q, d: d), says="The slope itself"),
+        Wrong("no level", _control(level=0.0), says="lacks f(q)"),
+        Wrong("diagonal only", _control(through=lambda q, d: q * (1 - q) * d), says="the mean"),
+        Wrong(
+            "known mean alone",
+            lambda f, logits, codes: (
+                _control(tangent=0.0)(f, logits, codes) - _control(tangent=0.0, keep=0.0)(f, logits, codes)
+            ),
+            says="the correction is missing",
+        ),
+        Wrong(
+            "score function",
+            lambda f, logits, codes: _control(tangent=0.0, keep=0.0)(f, logits, codes),
+            says="For a linear loss",
+        ),
+        Wrong("one estimate", lambda f, logits, codes: _control()(f, logits, codes).mean(0), says="shape"),
     ],
 }

@@ -178,3 +178,52 @@ def _expect_blend_gradient(out: Tensor, leaf: Tensor, noise: Tensor, tau: float,
         "The gradient should be that of the blend, softmax((logits + noise) / tau).",
         name="the gradient",
     )
+
+
+@check("ex-control-variate", takes="f, logits, codes")
+def control_variate(answer: Answer, rng: torch.Generator) -> str:
+    """(S, K): (f(1_c) - h(1_c)) (1_c - q) + (diag(q) - q q') grad f(q), for each of S drawn codes."""
+    first, second = torch.randn(6, 5, generator=rng), torch.randn(5, generator=rng)
+    logits = 0.7 * torch.randn(6, generator=rng)
+    q, corners = logits.softmax(-1), torch.eye(6)
+
+    def bent(y: Tensor) -> Tensor:
+        return 1 + (y @ first).tanh() @ second
+
+    def flat(y: Tensor) -> Tensor:
+        return 1 + y @ first[:, 0]
+
+    grades, slope, s = bent(corners), torch.func.grad(bent)(q), corners - q
+    every = answer(bent, logits, torch.arange(6))
+    expect_shape(every, (6, 6), "the estimates, one row for each code,")
+    every = every.detach()
+    exact = q * (grades - q @ grades)
+    known, tangent = q * (slope - q @ slope), bent(q) + s @ slope
+    scored, rest = grades[:, None] * s, (grades - tangent)[:, None] * s
+    _explained(
+        every,
+        {
+            "The tangent is subtracted and its mean not added back: the estimate is biased by "
+            "(diag(q) - q q') times the slope.": rest,
+            "The known mean is subtracted: what the tangent took away is added back.": rest - known,
+            "The known mean is added, but the tangent is not subtracted: now it counts twice.": scored
+            + known,
+            "The slope itself is added; its mean under the score is (diag(q) - q q') times the slope.": rest
+            + slope,
+            "This is the known mean alone, a straight-through gradient: the correction is missing.": (
+                known.expand(6, 6)
+            ),
+            "The tangent lacks f(q), its value at the blend: still unbiased, but it keeps the scatter of a grade "
+            "without a baseline.": (grades - s @ slope)[:, None] * s + known,
+        },
+    )
+    mean = q @ every
+    if not torch.allclose(mean, exact, rtol=1e-3, atol=1e-4):
+        expect_close(mean, exact, "Averaged over all codes with their probabilities.", name="the mean")
+    grades = flat(corners)
+    exact = q * (grades - q @ grades)
+    every = answer(flat, logits, torch.arange(6))
+    expect_close(every, exact.expand(6, 6), "For a linear loss every estimate is exact.", name="an estimate")
+    few = torch.tensor([2, 0, 2])
+    expect_close(answer(flat, logits, few), exact.expand(3, 6), "Codes may repeat.", name="an estimate")
+    return "exact on average for a bent loss, and draw by draw for a linear one."
