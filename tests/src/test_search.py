@@ -6,12 +6,15 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from vqbook.quantizers import nearest_code, search, settle, top_k_codes
+from vqbook.quantizers.threads import in_threads
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -104,6 +107,40 @@ def test_search_in_blocks_is_search(monkeypatch: pytest.MonkeyPatch, k: int) -> 
     monkeypatch.setattr(search, "_CODES", 96)
     monkeypatch.setattr(settle, "_ENTRIES", 700)
     assert torch.equal(top_k_codes(z, codebook, k), whole)
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_search_in_threads_is_search(monkeypatch: pytest.MonkeyPatch, mode: type) -> None:
+    z, codebook = pair(1000, 300, 4)
+    monkeypatch.setattr(search, "_ENTRIES", 7 * 320)
+    with mode():
+        found = nearest_code(z, codebook)
+    assert torch.equal(found, naive(z, codebook).squeeze(-1))
+    assert torch.get_num_threads() == 3
+    fresh: list[int] = []
+    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert fresh == [3]  # later threads are as they were
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_tasks_are_done_once_each_and_errors_come_back() -> None:
+    done: list[int] = []
+    in_threads(done.extend, range(50))
+    assert sorted(done) == list(range(50))
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda tasks: [1 // task for task in tasks], range(4))
+    assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

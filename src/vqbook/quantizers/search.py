@@ -4,7 +4,7 @@ The distance is ranked by its expansion: $\lVert z - e_k \rVert^2 = \lVert z \rV
 $s_k = z \cdot e_k - \lVert e_k \rVert^2 / 2$, one matrix product. Three ideas make that fast and exact.
 
 *Blocks.* Scores exist for one block of vectors and codes at a time, small enough to stay in the processor's
-cache; on a GPU they never leave the chip (`search_triton`).
+cache; on a GPU they never leave the chip (`search_triton`). Each thread has blocks of its own (`threads`).
 
 *Groups.* `argmax` is slow and `amax` is not. So a block first yields the maximum of each of 32 groups of
 codes; only the winning group is then looked at code by code.
@@ -16,13 +16,16 @@ plain differences $z - e_k$. Few rows are: a score's gaps are usually far wider 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from vqbook.quantizers import search_triton
 from vqbook.quantizers.settle import rounding_bound, settle
+from vqbook.quantizers.threads import in_threads
 
-_ENTRIES = 1 << 21  # scores that exist at one time: 8 MiB in float32
+_ENTRIES = 1 << 19  # scores that one thread holds at a time: 2 MiB in float32
 _GROUPS = 32
 _CODES = 1024  # codes in a block, at most
 
@@ -137,21 +140,25 @@ class _Scan:
         blocks = _code_blocks(self.codes, self.bias)
         width = blocks[0][1].shape[0]
         step = max(1, min(_ENTRIES // width, total))
-        shifted, scores = self.codes.new_empty(step, dim), self.codes.new_empty(step, width)
         codes = torch.empty(total, k, dtype=torch.int64, device=self.z.device)
         doubt = torch.empty(total, dtype=torch.bool, device=self.z.device)
         eps = _product_eps(self.dtype)
-        for start in range(0, total, step):
-            n = min(step, total - start)
-            z = torch.sub(self.z[start : start + n], self.centre, out=shifted[:n])
-            kept = []  # per block of codes: (n, k + 1) best scores and (n, k) codes
-            for first, bias, codes_t in blocks:
-                values, found = _best(torch.addmm(bias, z, codes_t, out=scores[:n]), k)
-                kept.append((values, found + first))
-            values, found = kept[0] if len(kept) == 1 else _merge(kept, k)
-            codes[start : start + n] = found
-            margin = (values[:, :-1] - values[:, 1:]).amin(-1)
-            doubt[start : start + n] = self.in_doubt(torch.linalg.vector_norm(z, dim=-1), margin, eps)
+
+        def work(starts: Iterator[int]) -> None:
+            shifted, scores = self.codes.new_empty(step, dim), self.codes.new_empty(step, width)
+            for start in starts:
+                n = min(step, total - start)
+                z = torch.sub(self.z[start : start + n], self.centre, out=shifted[:n])
+                kept = []  # per block of codes: (n, k + 1) best scores and (n, k) codes
+                for first, bias, codes_t in blocks:
+                    values, found = _best(torch.addmm(bias, z, codes_t, out=scores[:n]), k)
+                    kept.append((values, found + first))
+                values, found = kept[0] if len(kept) == 1 else _merge(kept, k)
+                codes[start : start + n] = found
+                margin = (values[:, :-1] - values[:, 1:]).amin(-1)
+                doubt[start : start + n] = self.in_doubt(torch.linalg.vector_norm(z, dim=-1), margin, eps)
+
+        in_threads(work, range(0, total, step), parallel=not self.z.is_cuda)
         return codes, doubt
 
 
