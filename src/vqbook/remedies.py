@@ -149,7 +149,7 @@ RECIPES: dict[
     ),
     "synchronised": ("synchronised", lambda K, D, k: VectorQuantizer(K, D, estimator=synchronised(k.nu))),
     "rotation": ("rotation trick", lambda K, D, k: VectorQuantizer(K, D, estimator=rotation_trick)),
-    "stretch": ("its stretch alone", lambda K, D, k: VectorQuantizer(K, D, estimator=stretched)),
+    "stretch": ("stretch alone", lambda K, D, k: VectorQuantizer(K, D, estimator=stretched)),
 }
 METRICS = ("mse", "perplexity", "active_codes")
 
