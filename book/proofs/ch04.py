@@ -205,8 +205,8 @@ def shared_map() -> float:
 
 @proof("eq-opt-stable", kind="enumerated", tolerance=0)
 def heavy_ball_is_stable() -> float:
-    """The step of `Alternating` repeated 300 times on one code with all vectors: it settles when the share lies 5 % below
-    the limit and runs away when it lies 5 % above, for four momenta (number of wrong verdicts)."""
+    """The step of `Alternating` repeated 300 times on one code with all vectors: it settles when the share lies 5 %
+    below the limit and runs away when it lies 5 % above, for four momenta (number of wrong verdicts)."""
     wrong = 0
     for momentum in (0.0, 0.3, 0.6, 0.9):
         for factor, settles in ((0.95, True), (1.05, False)):
