@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import unfold
 
 from vqbook import data
-from vqbook.metrics import code_counts, entropy_bits, evaluate_vqvae
+from vqbook.metrics import entropy_bits, evaluate_vqvae
 from vqbook.nets import Decoder, Encoder
 from vqbook.objectives import vqvae_terms
 from vqbook.quantizers import VectorQuantizer, kmeans, nearest_code
@@ -51,6 +51,7 @@ RATE_DISTORTION: dict[str, dict[str, Any]] = {  # chapter 1
 }
 COLOUR_LEVELS = (2, 3, 4, 6, 8)  # of each channel's mean
 PRICES = (0.4, 0.2, 0.1, 0.07, 0.05)  # squared error of a patch that one bit is worth
+RESAMPLES = 50  # of the test pictures
 COMMIT_WEIGHT = 0.25
 
 
@@ -170,30 +171,37 @@ def run_rate_distortion(
     curves: dict[str, list[float]] = {
         name: [] for name in ("train_mse", "test_mse", "entropy_bits", "log2_codes", "bits_per_pixel", "psnr")
     }
+    sheets = []
     for num_codes in bar(sizes, progress):
         found = kmeans(pool, num_codes, iterations=s["iterations"], generator=generator)
         codes = nearest_code(targets, found.centroids)
-        error = (targets - found.centroids[codes]).double().square().mean().item()
-        bits = entropy_bits(code_counts(codes, num_codes)).item()
+        sheets.append(_described(targets, codes[:, None], found.centroids[codes]))
+        bits, error = sheets[-1].point()
         curves["train_mse"].append(found.distortion[-1] / pool.shape[1])
         curves["test_mse"].append(error)
         curves["entropy_bits"].append(bits)
         curves["log2_codes"].append(math.log2(num_codes))
         curves["bits_per_pixel"].append(bits / s["patch"] ** 2)
         curves["psnr"].append(-10 * math.log10(error))
-    others = _opponents(pool, targets, found.centroids, train.x.shape[1], generator)
+    others = _opponents(pool, targets, found.centroids, train.x.shape[1], s["iterations"], generator)
     values = {
         f"{name}_{num_codes}": curves[name][i]
         for name in ("train_mse", "test_mse", "entropy_bits", "bits_per_pixel", "psnr")
         for i, num_codes in enumerate(sizes)
     }
-    for name, (bits, error) in others.items():
+    for name, other in others.items():
+        bits, error = other.point()
         values |= {f"{name}_bits": bits, f"{name}_mse": error}
-        if (
-            curves["entropy_bits"][0] <= bits <= curves["entropy_bits"][-1]
-        ):  # log error, straight between points
-            there = np.interp(bits, curves["entropy_bits"], np.log(curves["test_mse"]))
-            values[f"{name}_ratio"] = error / math.exp(there)
+        if curves["entropy_bits"][0] <= bits <= curves["entropy_bits"][-1]:
+            values[f"{name}_ratio"] = _ratio(other, sheets)
+    ratios: dict[str, list[float]] = {name: [] for name in others if f"{name}_ratio" in values}
+    a_picture = len(targets) // len(test.x)  # patches
+    for _ in range(RESAMPLES):  # the bootstrap: whole pictures, drawn with replacement
+        drawn = torch.randint(len(test.x), (len(test.x),), generator=generator)
+        weights = torch.bincount(drawn, minlength=len(test.x)).double().repeat_interleave(a_picture)
+        for name, ratio in ratios.items():
+            ratio.append(_ratio(others[name], sheets, weights))
+    values |= {f"{name}_ratio_bootstrap": float(np.std(ratio)) for name, ratio in ratios.items()}
     flat = targets.reshape(len(targets), train.x.shape[1], -1)
     values["mean_colour_mse"] = (flat - flat.mean(-1, keepdim=True)).square().mean().item()
     words = f"{data_words(train, test)}, patches of {s['patch']} x {s['patch']} pixels, {len(pool):,} for training"
@@ -209,32 +217,51 @@ def run_rate_distortion(
     )
 
 
+class _Described(NamedTuple):
+    """Patches as a coder describes them: codes (N, n), each column named alone; squared error of a number (N,)."""
+
+    codes: Tensor
+    error: Tensor
+
+    def point(self, weights: Tensor | None = None) -> tuple[float, float]:
+        """Bits of a patch and mean squared error, each patch counted as often as `weights` (N,) says."""
+        bits = sum(entropy_bits(torch.bincount(column, weights)).item() for column in self.codes.unbind(1))
+        error = self.error.mean() if weights is None else self.error @ weights / weights.sum()
+        return bits, error.item()
+
+
+def _described(targets: Tensor, codes: Tensor, decoded: Tensor) -> _Described:
+    used = (codes != codes[0]).any(0)  # a column of one level costs nothing
+    return _Described(codes[:, used], (targets - decoded).double().square().mean(1))
+
+
+def _ratio(other: _Described, sheets: list[_Described], weights: Tensor | None = None) -> float:
+    """Error over that of patch codes at the same bits: log error, straight between the sheets."""
+    bits, error = other.point(weights)
+    curve = np.array([sheet.point(weights) for sheet in sheets])
+    return error / math.exp(np.interp(bits, curve[:, 0], np.log(curve[:, 1])))
+
+
 def _opponents(
-    pool: Tensor, targets: Tensor, sheet: Tensor, channels: int, generator: torch.Generator
-) -> dict[str, tuple[float, float]]:
-    """Other descriptions of the patches: name -> (bits of a patch, squared error of a number)."""
-
-    def point(bits: float, decoded: Tensor) -> tuple[float, float]:
-        return bits, (targets - decoded).double().square().mean().item()
-
+    pool: Tensor, targets: Tensor, sheet: Tensor, channels: int, iterations: int, generator: torch.Generator
+) -> dict[str, _Described]:
+    """Other descriptions of the patches, by name."""
     found = {}
     for levels in COLOUR_LEVELS:  # the levels of a patch are named together
         colours = mean_colours(pool, levels, channels=channels, generator=generator)
         codes = nearest_code(targets, colours)
-        bits = entropy_bits(code_counts(codes, len(colours))).item()
-        found[f"colours_{levels}"] = point(bits, colours[codes])
+        found[f"colours_{levels}"] = _described(targets, codes[:, None], colours[codes])
     for price in PRICES:
         scalars = rotated_scalars(pool, price)
         levels_of = scalars.encode(targets)  # (N, D); each coordinate is named alone
-        bits = sum(entropy_bits(torch.bincount(column)).item() for column in levels_of.unbind(1))
-        found[f"rotated_{price:g}"] = point(bits, scalars.decode(levels_of))
-        together = torch.unique(levels_of, dim=0, return_counts=True)[1]
-        found[f"rotated_together_{price:g}"] = (entropy_bits(together).item(), found[f"rotated_{price:g}"][1])
-    for price in PRICES:
-        priced = priced_kmeans(pool, sheet, price)
+        decoded = scalars.decode(levels_of)
+        found[f"rotated_{price:g}"] = _described(targets, levels_of, decoded)
+        together = torch.unique(levels_of, dim=0, return_inverse=True)[1]
+        found[f"rotated_together_{price:g}"] = _described(targets, together[:, None], decoded)
+    for price in (0.0, *PRICES):  # price 0: plain patch codes with as many iterations as the priced ones
+        priced = priced_kmeans(pool, sheet, price, iterations=iterations)
         codes = priced.encode(targets)
-        bits = entropy_bits(code_counts(codes, len(priced.bits))).item()
-        found[f"priced_{price:g}"] = point(bits, priced.decode(codes))
+        found[f"priced_{price:g}"] = _described(targets, codes[:, None], priced.decode(codes))
     return found
 
 

@@ -47,7 +47,7 @@ def priced_kmeans(x: Tensor, codebook: Tensor, price: float, *, iterations: int 
         x: vectors, (N, D).
         codebook: where to start, (K, D), all names equally long.
         price: λ, squared error for one bit, 0 or more; 0 is plain Lloyd.
-        iterations: how many.
+        iterations: at most; it stops where nothing moves any more.
     Returns:
         Priced(codebook, bits, price), with at most K codes.
     Raises:
@@ -68,7 +68,9 @@ def priced_kmeans(x: Tensor, codebook: Tensor, price: float, *, iterations: int 
         sums = torch.zeros_like(found.codebook).index_add_(0, codes, x)  # (K, D)
         live = counts > 0
         frequency = counts[live] / len(x)
-        found = Priced(sums[live] / counts[live, None], -frequency.log2(), price)
+        before, found = found, Priced(sums[live] / counts[live, None], -frequency.log2(), price)
+        if torch.equal(before.codebook, found.codebook) and torch.equal(before.bits, found.bits):
+            break
     return found
 
 
@@ -96,7 +98,7 @@ class RotatedScalars(NamedTuple):
         return torch.cat(columns, 1) @ self.axes + self.mean
 
 
-def rotated_scalars(x: Tensor, price: float, *, levels: int = 12, iterations: int = 20) -> RotatedScalars:
+def rotated_scalars(x: Tensor, price: float, *, levels: int = 12, iterations: int = 300) -> RotatedScalars:
     """Fit a transform coder: rotate to the principal axes, then price each axis alone.
 
     One price for all axes shares out the bits: each axis takes bits as long as one of them saves more than λ.
@@ -105,7 +107,7 @@ def rotated_scalars(x: Tensor, price: float, *, levels: int = 12, iterations: in
         x: vectors, (N, D).
         price: λ, squared error for one bit.
         levels: of each scale at the start; the price leaves as many as pay.
-        iterations: of each scale's Lloyd.
+        iterations: of each scale's Lloyd, at most: on large samples scales settle slowly.
     Returns:
         RotatedScalars.
     """

@@ -35,6 +35,14 @@ def mean_over_used(counts):
     return (_entropy(counts) / (counts > 0).sum()).exp()
 
 
+def _rows(of_one):
+    return lambda counts: torch.stack([torch.as_tensor(of_one(row)).double() for row in counts])
+
+
+def by_grand_total(counts):
+    return torch.special.entr(counts / counts.sum()).sum(1).exp()
+
+
 def _codes(x, codebook, pick=torch.argmin):
     return pick((x[:, None] - codebook).square().sum(-1), 1)
 
@@ -210,22 +218,25 @@ def underflow(probs, tokens):
 
 BANK = {
     "ex-perplexity": [
-        Wrong("exp of bits", lambda counts: _entropy(counts, torch.log2).exp(), says="use one base for both"),
-        Wrong("2 to the nats", lambda counts: 2 ** _entropy(counts), says="base 2 and the logarithm natural"),
-        Wrong("zero counts give NaN", zeros_kept, says="0 · log 0"),
-        Wrong("counts not normalised", raw_counts, says="divided by their total"),
-        Wrong("active codes", lambda counts: (counts > 0).sum(), says="active codes"),
-        Wrong("entropy instead of its exponential", _entropy, says="its exponential"),
-        Wrong("sign lost", lambda counts: (-_entropy(counts)).exp(), says="sign"),
-        Wrong("mean for sum", lambda counts: (_entropy(counts) / len(counts)).exp(), says="sum of -p log p"),
-        Wrong("smoothed counts", lambda counts: _entropy(counts + 1).exp(), says="one was added"),
-        Wrong("codebook size", lambda counts: len(counts), says="whatever their usage"),
-        Wrong("divided by the maximum", by_maximum, says="maximum"),
-        Wrong("inverse Simpson", lambda counts: 1 / (counts / counts.sum()).square().sum(), says="Simpson"),
+        Wrong("exp of bits", _rows(lambda n: _entropy(n, torch.log2).exp()), says="use one base for both"),
+        Wrong("2 to the nats", _rows(lambda n: 2 ** _entropy(n)), says="base 2 and the logarithm natural"),
+        Wrong("zero counts give NaN", _rows(zeros_kept), says="0 · log 0"),
+        Wrong("counts not normalised", _rows(raw_counts), says="divided by their total"),
+        Wrong("active codes", _rows(lambda n: (n > 0).sum()), says="active codes"),
+        Wrong("entropy instead of its exponential", _rows(_entropy), says="its exponential"),
+        Wrong("sign lost", _rows(lambda n: (-_entropy(n)).exp()), says="sign"),
+        Wrong("mean for sum", _rows(lambda n: (_entropy(n) / len(n)).exp()), says="sum of -p log p"),
+        Wrong("smoothed counts", _rows(lambda n: _entropy(n + 1).exp()), says="one was added"),
+        Wrong("codebook size", _rows(len), says="whatever their usage"),
+        Wrong("divided by the maximum", _rows(by_maximum), says="maximum"),
+        Wrong("inverse Simpson", _rows(lambda n: 1 / (n / n.sum()).square().sum()), says="Simpson"),
+        Wrong("zeros raised to one", _rows(lambda n: _entropy(n.clamp_min(1)).exp()), says="raised to one"),
+        Wrong("mean over used codes", _rows(mean_over_used), says="codes in use"),
         Wrong(
-            "zeros raised to one", lambda counts: _entropy(counts.clamp_min(1)).exp(), says="raised to one"
+            "one number for all windows", lambda n: _entropy(n.flatten()).exp(), says="one for each window"
         ),
-        Wrong("mean over used codes", mean_over_used, says="codes in use"),
+        Wrong("windows added up", lambda n: _entropy(n.sum(0)).exp().expand(len(n)), says="added up"),
+        Wrong("divided by the total of all", by_grand_total, says="each row by its own"),
     ],
     "ex-point": [
         Wrong("argmax for argmin", lambda x, e: _point(x, e, pick=torch.argmax), says="farthest"),

@@ -52,12 +52,15 @@ def _entropy(counts: Tensor) -> Tensor:
 
 @check("ex-perplexity")
 def perplexity_from_counts(answer: Callable[..., Any], rng: torch.Generator) -> str:
-    """Perplexity of counts (K,), some of them zero."""
-    for zeros in (3, 0):
-        counts = torch.randint(2, 40, (12,), generator=rng)
-        counts[torch.randperm(12, generator=rng)[:zeros]] = 0
+    """Perplexities of counts (B, K), some of them zero, rows of different totals."""
+    windows = torch.randint(2, 40, (3, 12), generator=rng) * torch.tensor([[1], [3], [1]])
+    windows[0, torch.randperm(12, generator=rng)[:3]] = 0
+    values = answer(windows)
+    expect_shape(values, (3,), "the perplexities, one for each window")
+    pooled, total = _entropy(windows.sum(0)).exp(), windows.sum()
+    for counts, value in zip(windows, values.detach().double(), strict=True):
+        zeros = bool((counts == 0).any())
         where = "with codes that never occur, the perplexity" if zeros else "the perplexity"
-        value = _number(answer(counts), where)
         if not torch.isfinite(value) and zeros:
             fail(
                 "A code that never occurs gives 0 · log 0, which is NaN: leave the zero counts out of the sum."
@@ -69,6 +72,10 @@ def perplexity_from_counts(answer: Callable[..., Any], rng: torch.Generator) -> 
             "This is the entropy; the perplexity is its exponential.": h,
             "This is the entropy in bits; the perplexity is 2 to that power.": h / math.log(2),
             "The sign of the exponent is wrong: the entropy is minus the sum.": (-h).exp(),
+            "The windows were added up: each has a perplexity of its own.": pooled,
+            "The counts were divided by the total of all windows: divide each row by its own.": _plogp(
+                used / total
+            ).exp(),
             "The counts were not divided by their total: the sum needs frequencies.": _plogp(used).exp(),
             "These are the codes that occur at least once (active codes); a rare code should count for less.": len(
                 used
@@ -91,8 +98,8 @@ def perplexity_from_counts(answer: Callable[..., Any], rng: torch.Generator) -> 
             ).exp(),
         }
         _compare(value, h.exp(), mistakes, where)
-    only = _number(answer(torch.tensor([0, 9, 0])), "the perplexity when one code takes everything")
-    expect_close(only, 1.0, name="the perplexity when one code takes everything")
+    only = answer(torch.tensor([[0, 9, 0]]))
+    expect_close(only, torch.ones(1), name="the perplexity when one code takes everything")
     return "evenly used codes count fully, rare ones less, absent ones not at all."
 
 
@@ -342,4 +349,4 @@ def expected_entropy(answer: Callable[..., Any], rng: torch.Generator) -> str:
             f"For 3,000 tokens the mean should be near H - (K-1)/2N = {h - 2 / 6_000:.5f}; {large.item():.5f} arrived. "
             "Work with log probabilities: powers of small numbers underflow."
         )
-    return "exact for tiny windows, and Miller-Madow's for large ones."
+    return "exact for tiny windows, and close to the formula of Miller and Madow for large ones."
