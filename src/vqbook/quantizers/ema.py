@@ -31,17 +31,19 @@ def cluster_sums(z: Tensor, codes: Tensor, num_codes: int) -> Tensor:
 def ema_update(counts: Tensor, sums: Tensor, z: Tensor, codes: Tensor, decay: float) -> tuple[Tensor, Tensor]:
     r"""Move the running size and the running sum of each cluster towards those of a batch.
 
-    $n_k \leftarrow \rho\, n_k + (1-\rho) \sum_n 1[k(n)=k], \qquad
-    m_k \leftarrow \rho\, m_k + (1-\rho) \sum_{n:\,k(n)=k} z_n$
+    $\tilde n_k \leftarrow \kappa\, \tilde n_k + (1-\kappa)\, n_k, \qquad
+    m_k \leftarrow \kappa\, m_k + (1-\kappa) \sum_{n:\,k(n)=k} z_n$,
+
+    where $n_k$ vectors of the batch chose code k.
 
     On several processes the sums run over the batches of all ranks.
 
     Args:
-        counts: n, (K,).
-        sums: m, (K, D).
+        counts: running counts, (K,).
+        sums: running sums m, (K, D).
         z: vectors of the batch, (..., D).
         codes: their codes, int64, (...).
-        decay: ρ, 0 to forget all but this batch.
+        decay: κ, 0 to forget all but this batch.
     Returns:
         The new (counts, sums); the arguments are left as they are.
     Raises:
@@ -63,12 +65,13 @@ def ema_update(counts: Tensor, sums: Tensor, z: Tensor, codes: Tensor, decay: fl
 def smoothed_codebook(counts: Tensor, sums: Tensor, eps: float = 1e-5) -> Tensor:
     r"""Cluster means, where no cluster is quite empty (Laplace smoothing of the counts).
 
-    $e_k = m_k / \tilde n_k, \qquad \tilde n_k = \frac{n_k + \epsilon}{n + K\epsilon}\, n, \qquad n = \sum_k n_k$
+    $e_k = m_k / \hat n_k, \qquad \hat n_k = \frac{\tilde n_k + \epsilon}{\tilde N + K\epsilon}\, \tilde N,
+    \qquad \tilde N = \sum_k \tilde n_k$
 
     The smoothed counts have the sum of the counts.
 
     Args:
-        counts: n_k, (K,).
+        counts: running counts, (K,).
         sums: m_k, (K, D).
         eps: ε.
     Returns:
@@ -90,7 +93,7 @@ class EMAVectorQuantizer(VectorQuantizer):
     Args:
         num_codes: K.
         dim: D.
-        decay: ρ, the memory; 0.99 remembers about 100 batches.
+        decay: κ, the memory; 0.99 remembers about 100 batches.
         eps: ε of the smoothing.
         estimator: as in VectorQuantizer.
         generator: source of the initial codes, uniform in (-1/K, 1/K). Each starts with a count of one.
