@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 
 
-def in_threads(work: Callable[[Iterator[int]], None], tasks: Iterable[int], *, parallel: bool = True) -> None:
+def in_threads(
+    work: Callable[[Iterator[int]], object], tasks: Iterable[int], *, parallel: bool = True
+) -> None:
     """Share tasks out among as many threads as PyTorch uses; each takes the next task when it is free.
 
     PyTorch splits each operation over all cores and waits for the slowest, which costs little when the machine is
@@ -23,7 +27,8 @@ def in_threads(work: Callable[[Iterator[int]], None], tasks: Iterable[int], *, p
         Whatever the work raises.
     """
     tasks = list(tasks)
-    threads = min(torch.get_num_threads(), len(tasks)) if parallel else 1
+    before = torch.get_num_threads()
+    threads = min(before, len(tasks)) if parallel else 1
     if threads <= 1:
         work(iter(tasks))
         return
@@ -38,16 +43,28 @@ def in_threads(work: Callable[[Iterator[int]], None], tasks: Iterable[int], *, p
             yield task
 
     def alone() -> None:
-        torch.set_num_threads(
-            1
-        )  # of this thread; that it is also the start value of new threads is undone below
         with torch.inference_mode():  # tensors made under it may be written to
             work(draw())
 
-    before = torch.get_num_threads()
+    others = [_pool(before - 1).submit(alone) for _ in range(threads - 1)]
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(alone) for _ in range(threads)]:
-                done.result()
+        torch.set_num_threads(1)  # this thread takes part, as the others alone
+        alone()
     finally:
-        torch.set_num_threads(before)
+        for other in others:
+            other.exception()  # waits
+        torch.set_num_threads(
+            before
+        )  # the pool's threads have made 1 the start value of new threads; undone here
+    for other in others:
+        other.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(size: int) -> ThreadPoolExecutor:
+    """Threads are kept: a new one would spend a search's time on its first matrix product."""
+    return ThreadPoolExecutor(size, initializer=torch.set_num_threads, initargs=(1,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked process has none of its parent's threads
