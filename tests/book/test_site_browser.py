@@ -110,12 +110,17 @@ def test_fits_a_telephone(visits: Visits, page_name: str) -> None:
 def test_text_column_is_readable(visits: Visits, page_name: str) -> None:
     page = visits(page_name).page
     longest = page.evaluate(
-        """() => { // characters in the fullest line of any paragraph of running text
+        """() => { // characters that fit into a line of running text, from the width that its text takes
           let most = 0;
           for (const p of document.querySelectorAll('article > section > p, article > section > section > p')) {
             if (p.querySelector('mjx-container, .math')) continue;
-            const lines = p.getBoundingClientRect().height / parseFloat(getComputedStyle(p).lineHeight);
-            if (lines > 2.5) most = Math.max(most, p.innerText.length / Math.max(1, Math.round(lines) - 0.5));
+            const walker = document.createTreeWalker(p, NodeFilter.SHOW_TEXT), range = document.createRange();
+            let width = 0, lines = p.getBoundingClientRect().height / parseFloat(getComputedStyle(p).lineHeight);
+            while (walker.nextNode()) {
+              range.selectNode(walker.currentNode);
+              for (const rect of range.getClientRects()) width += rect.width;
+            }
+            if (lines > 2.5) most = Math.max(most, p.innerText.length / width * p.getBoundingClientRect().width);
           }
           return most;
         }"""
