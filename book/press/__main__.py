@@ -44,11 +44,11 @@ def _step(arguments: argparse.Namespace) -> int:
         found = sync.differences(chapters, ledger) + equations.differences(chapters)
         return _report(found + how_fast.differences(ledger))
     failed = equations.prove() if arguments.step == "prove" else []
-    equations.write_page(chapters)
+    sync.write_page(equations.PAGE, equations.page(chapters, equations.stored()))
     if arguments.step == "prove":
         return _report(failed)
     sync.write_ledger_page(ledger)
-    how_fast.write_tables(ledger)
+    sync.write_page(how_fast.TABLES, how_fast.tables(ledger))
     if arguments.step == "notebooks":
         for chapter in _chosen(chapters, arguments.chapters):
             if arguments.force or sync.stale(chapter, ledger):

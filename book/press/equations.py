@@ -61,12 +61,6 @@ def _claim(proof: Any) -> dict[str, Any]:
     }
 
 
-def write_page(chapters: list[Chapter]) -> None:
-    text = page(chapters, stored())
-    if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-        atomic_write(PAGE, text.encode())
-
-
 def differences(chapters: list[Chapter], store: Path = STORE, printed: Path = PAGE) -> list[str]:
     """What is unproven, proven for nothing, or stale, in words.
 

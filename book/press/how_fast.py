@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from press.source import ROOT
-from vqbook.results import Ledger, atomic_write
+from vqbook.results import Ledger
 
 TABLES = ROOT / "book" / "appendix" / "how-fast-tables.md"
 PREFIX = "bench-"
@@ -46,12 +46,6 @@ def _table(candidates: dict[str, dict[str, float]]) -> str:
         line = f"| {name} | {row['ms']:,.1f} | {row['ratio']:.2f} |"
         lines.append(line + (f" {row['MiB']:,.0f} |" if with_memory else ""))
     return "\n".join(lines)
-
-
-def write_tables(ledger: Ledger, path: Path = TABLES) -> None:
-    text = tables(ledger)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        atomic_write(path, text.encode())
 
 
 def differences(ledger: Ledger, path: Path = TABLES) -> list[str]:

@@ -87,7 +87,10 @@ def run(chapter: Chapter, ledger: Ledger, *, profile: str, seed: int = 0, folder
 
 
 def write_ledger_page(ledger: Ledger) -> None:
-    text = ledger_page(ledger)
-    if LEDGER_PAGE.exists() and LEDGER_PAGE.read_text(encoding="utf-8") == text:
-        return
-    atomic_write(LEDGER_PAGE, text.encode())
+    write_page(LEDGER_PAGE, ledger_page(ledger))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a printed page, unless it says so already: its date is what make goes by."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        atomic_write(path, text.encode())

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, one_hot
 
 from vqbook.estimators import exact_gradient, gumbel_softmax_gradient, leave_one_out, straight_through_gumbel
-from vqbook.experiments import Outcome, build_vqvae, device_words, images, vqvae_loss
+from vqbook.experiments import Outcome, device_words, images, train_vqvae
 from vqbook.quantizers import VectorQuantizer, rotation_trick, straight_through
-from vqbook.train import fit, to_unit
+from vqbook.train import to_unit
 from vqbook.vqvae import VQVAE
 
 ALIGNMENT: dict[str, dict[str, Any]] = {  # chapter 5
@@ -173,19 +173,8 @@ def run_alignment(
     """Train a small VQ-VAE, then compare each estimator's direction with the exact gradient, for several sigma."""
     s = settings
     train, test = images(s)
-    model = build_vqvae(train.x.shape[1], hidden=s["hidden"], dim=s["dim"], codes=s["codes"], seed=seed)
     began = time.perf_counter()
-    fit(
-        model,
-        train.x,
-        vqvae_loss,
-        steps=s["steps"],
-        batch_size=s["batch"],
-        lr=s["lr"],
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    model, _ = train_vqvae(s, train.x, seed=seed, checkpoint=checkpoint, progress=progress)
     values, history = measure_alignment(model, to_unit(test.x), s["widths"], s["samples"], seed)
     rows = []
     for name in history["estimators"]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vqbook.experiments import device_words
 from vqbook.quantizers import EMAVectorQuantizer, VectorQuantizer, nearest_code, top_k_codes
 
 Size = tuple[int, int, int]  # N vectors, K codes, D dimensions
@@ -213,13 +214,6 @@ class Bench(NamedTuple):
     seconds: float
     timings: dict[Size, dict[str, Timing]]
 
-    @property
-    def device_words(self) -> str:
-        """The device's name, and the threads of a CPU."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"CPU, {torch.get_num_threads()} threads"
-
     def values(self) -> dict[str, float]:
         """The numbers by name, for the ledger."""
         found = {}
@@ -264,7 +258,7 @@ def run(kind: str, *, sizes: Iterable[Size] | None = None, repeats: int = 5) -> 
 
 def table(bench: Bench) -> str:
     """A Markdown table: medians, and ratios to the first candidate of each size."""
-    head = f"Medians of {bench.repeats} paired repeats; {bench.device_words}."
+    head = f"Medians of {bench.repeats} paired repeats; {device_words(bench.device)}."
     lines = [head, "", "| N, K, D | what | ms | against the first | extra MiB |", "|---|---|---|---|---|"]
     for size, rows in bench.timings.items():
         for name, row in rows.items():
@@ -291,6 +285,6 @@ def record(bench: Bench) -> None:
         note=f"Medians of paired repeats; beside us: {there or 'PyTorch alone'}.",
         profile="read",
         seed=0,
-        device=bench.device_words,
+        device=device_words(bench.device),
         seconds=bench.seconds,
     )

@@ -22,7 +22,7 @@ from vqbook.nets import Decoder, Encoder
 from vqbook.objectives import vqvae_terms
 from vqbook.quantizers import VectorQuantizer, kmeans, nearest_code
 from vqbook.rates import mean_colours, priced_kmeans, rotated_scalars
-from vqbook.train import bar, fit, seed_everything, to_unit
+from vqbook.train import History, bar, fit, seed_everything, to_unit
 from vqbook.vqvae import VQVAE as Model
 
 VQVAE: dict[str, dict[str, Any]] = {  # chapter 3
@@ -103,16 +103,14 @@ def vqvae_loss(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return terms["reconstruction"] + terms["codebook"] + COMMIT_WEIGHT * terms["commitment"], terms
 
 
-def run_vqvae(
-    settings: dict[str, Any], *, seed: int, checkpoint: Path | None, progress: bool = True
-) -> Outcome:
-    """Train a VQ-VAE, measure it on test images. Goes on from the checkpoint where there is one."""
-    s = settings
-    train, test = images(s)
-    model = build_vqvae(train.x.shape[1], hidden=s["hidden"], dim=s["dim"], codes=s["codes"], seed=seed)
+def train_vqvae(
+    s: dict[str, Any], x: Tensor, *, seed: int, checkpoint: Path | None, progress: bool
+) -> tuple[Model, History]:
+    """A VQ-VAE of the sizes that the settings name, trained on images (N, C, H, W)."""
+    model = build_vqvae(x.shape[1], hidden=s["hidden"], dim=s["dim"], codes=s["codes"], seed=seed)
     history = fit(
         model,
-        train.x,
+        x,
         vqvae_loss,
         steps=s["steps"],
         batch_size=s["batch"],
@@ -121,6 +119,16 @@ def run_vqvae(
         checkpoint=checkpoint,
         progress=progress,
     )
+    return model, history
+
+
+def run_vqvae(
+    settings: dict[str, Any], *, seed: int, checkpoint: Path | None, progress: bool = True
+) -> Outcome:
+    """Train a VQ-VAE, measure it on test images. Goes on from the checkpoint where there is one."""
+    s = settings
+    train, test = images(s)
+    model, history = train_vqvae(s, train.x, seed=seed, checkpoint=checkpoint, progress=progress)
     device = next(model.parameters()).device
     few = to_unit(test.x[:16])
     with torch.no_grad():

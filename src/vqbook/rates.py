@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vqbook.quantizers import kmeans, nearest_code
+from vqbook.quantizers.kmeans import cluster_sums
 
 
 class Priced(NamedTuple):
@@ -65,7 +66,7 @@ def priced_kmeans(x: Tensor, codebook: Tensor, price: float, *, iterations: int 
     for _ in range(iterations):
         codes = found.encode(x)
         counts = torch.bincount(codes, minlength=len(found.codebook))  # (K,)
-        sums = torch.zeros_like(found.codebook).index_add_(0, codes, x)  # (K, D)
+        sums = cluster_sums(x, codes, len(found.codebook))  # (K, D)
         live = counts > 0
         frequency = counts[live] / len(x)
         before, found = found, Priced(sums[live] / counts[live, None], -frequency.log2(), price)

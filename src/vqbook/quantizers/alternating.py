@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vqbook.quantizers.base import Quantized
 from vqbook.quantizers.distributed import all_sum
-from vqbook.quantizers.ema import cluster_sums
+from vqbook.quantizers.kmeans import cluster_sums
 from vqbook.quantizers.nearest import VectorQuantizer
 from vqbook.quantizers.wrapper import Wrapper
 

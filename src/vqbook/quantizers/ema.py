@@ -8,23 +8,9 @@ from torch.nn.functional import mse_loss
 
 from vqbook.quantizers.base import Quantized
 from vqbook.quantizers.distributed import all_sum
+from vqbook.quantizers.kmeans import cluster_sums
 from vqbook.quantizers.nearest import VectorQuantizer
 from vqbook.quantizers.ops import Estimator, straight_through
-
-
-@torch.no_grad()
-def cluster_sums(z: Tensor, codes: Tensor, num_codes: int) -> Tensor:
-    r"""Sum of the vectors that chose each code: $s_k = \sum_{n:\,k(n)=k} z_n$, added in the order of n.
-
-    Args:
-        z: vectors, (..., D).
-        codes: their codes, int64, (...).
-        num_codes: K.
-    Returns:
-        (K, D). No N x K matrix is made.
-    """
-    flat = z.detach().reshape(-1, z.shape[-1])
-    return flat.new_zeros(num_codes, flat.shape[1]).index_add_(0, codes.reshape(-1), flat)
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ def kmeans(
     distortion = [_distortion(x, centroids, codes)]
     for _ in range(iterations):
         counts = torch.bincount(codes, minlength=num_codes)  # (K,)
-        sums = torch.zeros_like(centroids).index_add_(0, codes, x)  # (K, D)
+        sums = cluster_sums(x, codes, num_codes)  # (K, D)
         means = sums / counts.clamp_min(1).unsqueeze(-1)
         centroids = torch.where((counts > 0).unsqueeze(-1), means, centroids)
         before, codes = codes, nearest_code(x, centroids)
@@ -81,6 +81,21 @@ def kmeans(
         if torch.equal(before, codes):
             break
     return KMeans(centroids, codes, distortion)
+
+
+@torch.no_grad()
+def cluster_sums(z: Tensor, codes: Tensor, num_codes: int) -> Tensor:
+    r"""Sum of the vectors that chose each code: $s_k = \sum_{n:\,k(n)=k} z_n$, added in the order of n.
+
+    Args:
+        z: vectors, (..., D).
+        codes: their codes, int64, (...).
+        num_codes: K.
+    Returns:
+        (K, D). No N x K matrix is made.
+    """
+    flat = z.detach().reshape(-1, z.shape[-1])
+    return flat.new_zeros(num_codes, flat.shape[1]).index_add_(0, codes.reshape(-1), flat)
 
 
 def _distortion(x: Tensor, centroids: Tensor, codes: Tensor) -> float:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vqbook.quantizers import search_triton
-from vqbook.quantizers.settle import rounding_bound, settle
+from vqbook.quantizers.settle import centred, rounding_bound, settle
 from vqbook.quantizers.threads import in_threads
 
 _ENTRIES = 1 << 19  # scores that one thread holds at a time: 2 MiB in float32
@@ -120,11 +120,7 @@ class _Scan:
     def __init__(self, z: Tensor, codebook: Tensor) -> None:
         self.z = z
         self.dtype = torch.promote_types(torch.promote_types(z.dtype, codebook.dtype), torch.float32)
-        exact = codebook.double()
-        centre = exact.mean(0)  # distances do not feel a shift; rounding does
-        shifted = exact - centre
-        bias = -0.5 * shifted.square().sum(-1)
-        self.centre, self.codes, self.bias = (t.to(self.dtype) for t in (centre, shifted, bias))
+        self.centre, self.codes, self.bias = (t.to(self.dtype) for t in centred(codebook))
 
     def in_doubt(self, z_norm: Tensor, margin: Tensor, eps: float) -> Tensor:
         """Could rounding have decided? A margin that is no number counts as doubt."""

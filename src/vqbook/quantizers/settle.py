@@ -29,6 +29,14 @@ def rounding_bound(z_norm: Tensor, bias: Tensor, *, dim: int, eps: float) -> Ten
     return (z_norm * sq_radius.sqrt() + sq_radius / 2) * (2 * (dim + 6) * eps)
 
 
+def centred(codebook: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre (D,), codes without it (K, D) and bias (K,) in float64: distances do not feel a shift, rounding does."""
+    codes = codebook.double()
+    centre = codes.mean(0)
+    shifted = codes - centre
+    return centre, shifted, -0.5 * shifted.square().sum(-1)
+
+
 def settle(z: Tensor, codebook: Tensor, rows: Tensor, k: int) -> Tensor:
     """The k nearest codes of some rows, from float64 differences; the lower index first when codes tie.
 
@@ -46,15 +54,9 @@ def settle(z: Tensor, codebook: Tensor, rows: Tensor, k: int) -> Tensor:
     if not len(rows):
         return found
     codes = codebook.double()
-    centre = codes.mean(0)
-    shifted = codes - centre
-    bias = -0.5 * shifted.square().sum(-1)
-    for part, places in zip(
-        rows.split(max(1, _ENTRIES // max(codes.shape))),
-        torch.arange(len(rows), device=rows.device).split(max(1, _ENTRIES // max(codes.shape))),
-        strict=True,
-    ):
-        exact = z[part].double()
+    centre, shifted, bias = centred(codebook)
+    for places in torch.arange(len(rows), device=rows.device).split(max(1, _ENTRIES // max(codes.shape))):
+        exact = z[rows[places]].double()
         if not torch.isfinite(exact).all():
             raise ValueError("z holds NaN or infinite values")
         moved = exact - centre
