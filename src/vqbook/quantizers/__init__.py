@@ -7,6 +7,7 @@ from vqbook.quantizers.alternating import Alternating
 from vqbook.quantizers.base import Quantized
 from vqbook.quantizers.cosine import CosineVectorQuantizer
 from vqbook.quantizers.ema import EMAVectorQuantizer, ema_update, smoothed_codebook
+from vqbook.quantizers.gmvq import GaussianMixtureQuantizer
 from vqbook.quantizers.gumbel import GumbelQuantizer, exponential_schedule, gumbel_noise, gumbel_softmax
 from vqbook.quantizers.kmeans import KMeans, kmeans
 from vqbook.quantizers.lowdim import LowDimensional
@@ -21,6 +22,7 @@ __all__ = [
     "Alternating",
     "CosineVectorQuantizer",
     "EMAVectorQuantizer",
+    "GaussianMixtureQuantizer",
     "GumbelQuantizer",
     "KMeans",
     "LowDimensional",

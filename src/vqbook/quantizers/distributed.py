@@ -30,6 +30,25 @@ def all_sum(x: Tensor) -> Tensor:
     return total
 
 
+def all_mean(x: Tensor) -> Tensor:
+    """Mean over the rows of all ranks, with the gradient that DistributedDataParallel expects of each.
+
+    It averages gradients over ranks. So each rank's share of the mean is differentiated as if it counted once for each
+    rank; nothing is exchanged in the backward pass.
+
+    Args:
+        x: this rank's rows, (n, ...); ranks may differ in n.
+    Returns:
+        (...), in value the same on all ranks up to rounding.
+    """
+    ranks = world_size()
+    if ranks == 1:
+        return x.mean(0)
+    _, total = place(len(x), x.device)
+    share = x.sum(0) / total
+    return ranks * share + (all_sum(share) - ranks * share).detach()
+
+
 def from_first(x: Tensor) -> Tensor:
     """The tensor that rank 0 holds, for a draw that must be one and the same everywhere.
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from vqbook.quantizers.distributed import from_first, global_rows, place
 from vqbook.quantizers.search import nearest_code
 
 
@@ -81,6 +82,29 @@ def kmeans(
         if torch.equal(before, codes):
             break
     return KMeans(centroids, codes, distortion)
+
+
+@torch.no_grad()
+def kmeans_start(z: Tensor, num_codes: int, generator: torch.Generator | None = None) -> Tensor:
+    """Codes to start from: k-means on a sample of vectors.
+
+    On several processes the sample comes from the vectors of all of them, and all must call; rank 0's generator counts.
+
+    Args:
+        z: (..., D), at least K vectors; at most 64 for each code are used.
+        num_codes: K.
+        generator: source of the sample and of the k-means seeds, on the CPU.
+    Returns:
+        (K, D), float32, the same on all ranks.
+    Raises:
+        ValueError: fewer vectors than codes.
+    """
+    flat = z.detach().float().reshape(-1, z.shape[-1])
+    start, total = place(len(flat), flat.device)
+    chosen = torch.randperm(total, generator=generator)[: 64 * num_codes].to(flat.device)
+    sample = global_rows(flat, from_first(chosen), start).cpu()
+    found = kmeans(sample, num_codes, iterations=10, generator=generator)
+    return from_first(found.centroids.to(flat.device))
 
 
 @torch.no_grad()

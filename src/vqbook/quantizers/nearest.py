@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from vqbook.quantizers.base import Codebook, Quantized, check_size
-from vqbook.quantizers.distributed import from_first, global_rows, place
-from vqbook.quantizers.kmeans import kmeans
+from vqbook.quantizers.kmeans import kmeans_start
 from vqbook.quantizers.ops import Estimator, straight_through
 from vqbook.quantizers.search import nearest_code
 
@@ -104,10 +103,6 @@ class VectorQuantizer(Codebook):
         Raises:
             ValueError: fewer vectors than codes, or another last dimension.
         """
-        flat = self.search_space(self.check(z.detach())).float().reshape(-1, self.dim)
-        start, total = place(len(flat), flat.device)
-        chosen = torch.randperm(total, generator=generator)[: 64 * self.num_codes].to(flat.device)
-        sample = global_rows(flat, from_first(chosen), start).cpu()
-        found = kmeans(sample, self.num_codes, iterations=10, generator=generator)
+        codes = kmeans_start(self.search_space(self.check(z.detach())), self.num_codes, generator)
         everyone = torch.ones(self.num_codes, dtype=torch.bool, device=self.codebook.device)
-        self.restart(everyone, from_first(found.centroids.to(flat.device)))
+        self.restart(everyone, codes)
