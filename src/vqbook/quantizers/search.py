@@ -4,7 +4,9 @@ The distance is ranked by its expansion: $\lVert z - e_k \rVert^2 = \lVert z \rV
 $s_k = z \cdot e_k - \lVert e_k \rVert^2 / 2$, one matrix product. Three ideas make that fast and exact.
 
 *Blocks.* Scores exist for one block of vectors and codes at a time, small enough to stay in the processor's
-cache; on a GPU they never leave the chip (`search_triton`). Each thread has blocks of its own (`threads`).
+cache; on a GPU they never leave the chip (`search_triton`). Each thread has blocks of its own (`threads`), and
+what costs little is done for several blocks at once: threads of one Python process wait for each other between
+operations, so few large ones are better than many small ones.
 
 *Groups.* `argmax` is slow and `amax` is not. So a block first yields the maximum of each of 32 groups of
 codes; only the winning group is then looked at code by code.
@@ -25,7 +27,8 @@ from vqbook.quantizers import search_triton
 from vqbook.quantizers.settle import centred, rounding_bound, settle
 from vqbook.quantizers.threads import in_threads
 
-_ENTRIES = 1 << 19  # scores that one thread holds at a time: 2 MiB in float32
+_ENTRIES = 1 << 18  # scores that one thread holds at a time: 1 MiB in float32
+_BLOCKS = 8  # blocks of vectors that one thread finishes together
 _GROUPS = 32
 _CODES = 1024  # codes in a block, at most
 
@@ -100,10 +103,14 @@ def _top(z: Tensor, codebook: Tensor, k: int) -> Tensor:
         raise ValueError("codebook holds NaN or infinite values")
     with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
         scan = _Scan(z, codebook)
-        if k == 1 and search_triton.usable(z):
-            codes, doubt = scan.fused()
-        else:
+        if k > 1:
             codes, doubt = scan.blocked(k)
+        elif search_triton.usable(z):
+            codes, doubt = scan.fused()
+        elif len(codebook) > 2 * _GROUPS:
+            codes, doubt = scan.grouped()
+        else:
+            codes, doubt = scan.blocked(1)
         rows = doubt.nonzero().squeeze(-1)
         codes[rows] = settle(z, codebook, rows, k)
     return codes
@@ -130,6 +137,32 @@ class _Scan:
     def fused(self) -> tuple[Tensor, Tensor]:
         best, second, code, z_norm = search_triton.scan(self.z, self.codes, self.bias, self.centre)
         return code.unsqueeze(-1), self.in_doubt(z_norm, best - second, search_triton.EPS)
+
+    def grouped(self) -> tuple[Tensor, Tensor]:
+        """The nearest code alone, by groups; needs more than 2 * _GROUPS codes."""
+        total, blocks = len(self.z), _code_blocks(self.codes, self.bias)
+        width, parallel = blocks[0][1].shape[0], not self.z.is_cuda
+        rows = max(1, _ENTRIES // width)
+        share = total // (rows * torch.get_num_threads() if parallel else rows)
+        step = min(total, rows * min(max(share, 1), _BLOCKS))
+        codes = torch.empty(total, 1, dtype=torch.int64, device=self.z.device)
+        doubt = torch.empty(total, dtype=torch.bool, device=self.z.device)
+        eps = _product_eps(self.dtype)
+
+        def work(starts: Iterator[int]) -> None:
+            desk = None
+            for start in starts:
+                n = min(step, total - start)
+                if desk is None or len(desk.z) != n:
+                    desk = _Desk(self.codes, n, rows, width)
+                torch.sub(self.z[start : start + n], self.centre, out=desk.z)
+                desk.nearest(blocks)
+                codes[start : start + n] = desk.code
+                margin, z_norm = desk.best - desk.second, torch.linalg.vector_norm(desk.z, dim=-1)
+                doubt[start : start + n] = self.in_doubt(z_norm, margin.squeeze(1), eps)
+
+        in_threads(work, range(0, total, max(step, 1)), parallel=parallel)
+        return codes, doubt
 
     def blocked(self, k: int) -> tuple[Tensor, Tensor]:
         total, dim = self.z.shape
@@ -158,6 +191,64 @@ class _Scan:
         return codes, doubt
 
 
+class _Desk:
+    """One thread's memory for n vectors, and the ranking of their codes in it.
+
+    Attributes:
+        z: the shifted vectors, (n, D).
+        best, second: highest score and runner-up, (n, 1).
+        code: whose score is best, (n, 1).
+    """
+
+    def __init__(self, like: Tensor, n: int, rows: int, width: int) -> None:
+        deep = width // _GROUPS
+        self.z, self.tops, self.inside = (
+            like.new_empty(n, like.shape[1]),
+            like.new_empty(n, _GROUPS),
+            like.new_empty(n, deep, 1),
+        )
+        self.top, self.group = like.new_empty(n, 1), like.new_empty(n, 1, dtype=torch.int64)
+        self.best, self.second, self.code = self.top, self.top, self.group
+        scores = like.new_empty(min(rows, n), width)
+        whole = (
+            self.z,
+            self.tops,
+            self.top,
+            self.group,
+            self.group.unsqueeze(1).expand(-1, deep, -1),
+            self.inside,
+        )
+        # What a block of vectors needs is cut out once, not again for each block of codes.
+        # Column c belongs to group c % 32: the maximum over the middle axis runs along the vector registers.
+        self.cuts = [
+            (scores[: len(cut[0])], scores[: len(cut[0])].view(-1, deep, _GROUPS), *cut)
+            for cut in zip(*(t.split(rows) for t in whole), strict=True)
+        ]
+
+    def nearest(self, blocks: list[tuple[int, Tensor, Tensor]]) -> None:
+        """Fill best, second and code for the vectors that lie in `z`."""
+        for first, bias, codes_t in blocks:
+            for scores, groups, z, tops, top, group, pick, inside in self.cuts:
+                torch.addmm(bias, z, codes_t, out=scores)
+                torch.amax(groups, 1, out=tops)
+                torch.max(tops, 1, keepdim=True, out=(top, group))
+                torch.gather(groups, 2, pick, out=inside)
+            rivals = self.inside.squeeze(2)
+            place = rivals.argmax(1, keepdim=True)
+            # The runner-up leads another group, or stands second in the winner's own.
+            others = self.tops.scatter_(1, self.group, -torch.inf).amax(1, keepdim=True)
+            second = torch.maximum(others, rivals.scatter_(1, place, -torch.inf).amax(1, keepdim=True))
+            code = place.mul_(_GROUPS).add_(self.group).add_(first)
+            if first == 0:
+                self.best, self.second, self.code = self.top.clone(), second, code
+            else:
+                self.code = torch.where(self.top > self.best, code, self.code)
+                self.second = torch.maximum(
+                    torch.maximum(self.second, second), torch.minimum(self.best, self.top)
+                )
+                self.best = torch.maximum(self.best, self.top)
+
+
 def _code_blocks(codes: Tensor, bias: Tensor) -> list[tuple[int, Tensor, Tensor]]:
     """Cut the codebook into equal blocks (first code, bias, transposed codes); pad with scores of -inf."""
     num_codes, dim = codes.shape
@@ -177,17 +268,8 @@ def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     n, width = scores.shape
     if width <= 2 * _GROUPS or k >= _GROUPS:
         return _first(scores, k)
-    # Column c belongs to group c % 32: the maximum over the middle axis runs along the vector registers.
     groups = scores.view(n, width // _GROUPS, _GROUPS)
     tops = groups.amax(1)  # (n, groups)
-    if k == 1:
-        top, group = tops.max(1, keepdim=True)
-        inside = groups.gather(2, group.unsqueeze(1).expand(-1, groups.shape[1], 1)).squeeze(2)
-        place = inside.argmax(1, keepdim=True)
-        # The runner-up leads another group, or stands second in the winner's own.
-        others = tops.scatter_(1, group, -torch.inf).amax(1, keepdim=True)
-        second = torch.maximum(others, inside.scatter_(1, place, -torch.inf).amax(1, keepdim=True))
-        return torch.cat([top, second], 1), place * _GROUPS + group
     # The k + 1 best codes stand in the k + 1 best groups.
     chosen = tops.topk(k + 1).indices  # (n, k + 1)
     inside = groups.gather(2, chosen.unsqueeze(1).expand(-1, groups.shape[1], -1)).flatten(1)
