@@ -3,6 +3,17 @@ document.addEventListener("DOMContentLoaded", () => {
   // The bibliography calls itself a list, but its entries are no list items.
   document.querySelectorAll(".citation-list[role=list]").forEach((list) => list.removeAttribute("role"));
 
+  // A browser may break a line between a formula and the comma after it: keep the two together.
+  document.querySelectorAll("span.math").forEach((formula) => {
+    const after = formula.nextSibling, mark = after?.nodeType === Node.TEXT_NODE && after.data.match(/^[.,;:!?)\]”’]+/);
+    if (!mark) return;
+    const kept = document.createElement("span");
+    kept.className = "kept";
+    formula.replaceWith(kept);
+    kept.append(formula, mark[0]);
+    after.data = after.data.slice(mark[0].length);
+  });
+
   // What scrolls sideways has to be reachable by keyboard: long code, wide tables, and formulas wider than a phone.
   const scrollable = "div.highlight pre, .cell_output pre, div.math, .pst-scrollable-table-container, .output.text_html";
   const mark = () => {
