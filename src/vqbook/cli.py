@@ -77,6 +77,33 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--steps", type=_positive, help="another number of steps, for trying things")
         command.set_defaults(run=_experiment, verb=verb, parser=command)
 
+    command = commands.add_parser(
+        "reproduce",
+        help="make a table of a paper again",
+        description="Make a table of a paper again, one run for each row and seed. Finished runs are kept in the "
+        "folder: the same command goes on where an earlier one stopped, and several commands may share a folder.",
+    )
+    command.add_argument(
+        "table",
+        choices=("gmvq-table1", "gmvq-table1-settings"),
+        metavar="TABLE",
+        help="gmvq-table1: all rows; gmvq-table1-settings: the trials on held-out training images that choose "
+        "the rows' settings",
+    )
+    command.add_argument(
+        "--data", metavar="NAME", help="cifar10, celeba, faces64 or glyphs (default: the profile's)"
+    )
+    command.add_argument("--profile", choices=PROFILES, default=_default_profile(), help="size of the runs")
+    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0, 1, ... (default: 1)")
+    command.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, such as vqvae gmvq")
+    command.add_argument("--jobs", type=_positive, default=1, help="models trained at once on one device")
+    command.add_argument("--minutes", type=_minutes, help="stop cleanly before so many minutes are over")
+    command.add_argument("--out", type=Path, help="folder for results (default: runs/TABLE-DATA-PROFILE)")
+    command.add_argument(
+        "--ledger", action="store_true", help="record seeds with all rows into the book's results"
+    )
+    command.set_defaults(run=_reproduce)
+
     command = commands.add_parser("data", help="list, fetch or check data sets")
     actions = command.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("list", help="all sets, and where they are").set_defaults(run=_data_list)
@@ -118,6 +145,16 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
 def _size(text: str) -> tuple[int, int, int]:
     parts = text.split(",")
     if len(parts) != 3:
@@ -134,6 +171,22 @@ def _bench(arguments: argparse.Namespace) -> None:
         print(f"\n{kind}\n\n{bench.table(found)}", flush=True)
         if arguments.ledger:
             bench.record(found)
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    from vqbook import reproduce
+
+    reproduce.reproduce(
+        name=arguments.data,
+        profile=arguments.profile,
+        seeds=range(arguments.seeds),
+        rows=arguments.rows or tuple(reproduce.ROWS),
+        trials=arguments.table.endswith("-settings"),
+        jobs=arguments.jobs,
+        minutes=arguments.minutes,
+        out=arguments.out,
+        ledger=arguments.ledger,
+    )
 
 
 def _experiment(arguments: argparse.Namespace) -> None:

@@ -6,8 +6,10 @@ a ledger number and the notebook that shows it belong together.
 
 from __future__ import annotations
 
+import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,8 @@ from vqbook.nets import Decoder, Encoder
 from vqbook.objectives import vqvae_terms
 from vqbook.quantizers import VectorQuantizer, kmeans, nearest_code
 from vqbook.rates import mean_colours, priced_kmeans, rotated_scalars
-from vqbook.train import History, bar, fit, seed_everything, to_unit
+from vqbook.results import atomic_write
+from vqbook.train import History, Loss, bar, fit, seed_everything, to_unit
 from vqbook.vqvae import VQVAE as Model
 
 VQVAE: dict[str, dict[str, Any]] = {  # chapter 3
@@ -150,6 +153,76 @@ def run_vqvae(
         summary,
         (few, x_hat),
     )
+
+
+def finished(stem: Path | None, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The result that `train_once` left under this name, or None if there is none yet.
+
+    Raises:
+        ValueError: there is one, of other settings.
+    """
+    path = stem and stem.with_name(f"{stem.name}.json")
+    if path is None or not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    if result["settings"] != settings:
+        raise ValueError(f"{path} belongs to other settings: delete it or give another folder")
+    return result
+
+
+def train_once(
+    make: Callable[[], tuple[Model, Loss]],
+    settings: dict[str, Any],
+    x: Tensor,
+    measured_on: Tensor,
+    *,
+    stem: Path | None,
+    save_every: int = 500,
+    log_every: int = 20,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a model and measure it; take the result from `<stem>.json` if it is there already.
+
+    Args:
+        make: gives the untrained model and its loss; not called when the result is there.
+        settings: all that the result depends on; steps, batch, lr and seed are used here.
+        x: images to learn from.
+        measured_on: images to measure on.
+        stem: `<stem>.json` is the result, `<stem>.safetensors` the checkpoint; None keeps nothing.
+        save_every: steps between checkpoints.
+        log_every: steps between points of the history.
+        progress: show a bar.
+    Returns:
+        {"settings", "values", "history", "seconds"}.
+    Raises:
+        ValueError: the folder holds a result of other settings.
+    """
+    result = finished(stem, settings)
+    if result is not None:
+        return result
+    model, loss = make()
+    history = fit(
+        model,
+        x,
+        loss,
+        steps=settings["steps"],
+        batch_size=settings["batch"],
+        lr=settings["lr"],
+        seed=settings["seed"],
+        checkpoint=stem and stem.with_name(f"{stem.name}.safetensors"),
+        save_every=save_every,
+        log_every=log_every,
+        progress=progress,
+    )
+    result = {
+        "settings": settings,
+        "values": evaluate_vqvae(model, measured_on),
+        "history": history.as_dict(),
+        "seconds": history.seconds,
+    }
+    if stem is not None:
+        atomic_write(stem.with_name(f"{stem.name}.json"), json.dumps(result).encode())
+    return result
 
 
 def patches(x: Tensor, size: int) -> Tensor:

@@ -6,7 +6,6 @@ remedy leaves open (a decay, a timeout) was chosen by `run_settings` on training
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vqbook import data
-from vqbook.experiments import COMMIT_WEIGHT, Outcome, device_words, images
-from vqbook.metrics import evaluate_vqvae, perplexity
+from vqbook.experiments import COMMIT_WEIGHT, Outcome, device_words, images, train_once
+from vqbook.metrics import perplexity
 from vqbook.nets import Decoder, Encoder
 from vqbook.objectives import vqvae_terms
 from vqbook.quantizers import (
@@ -33,8 +32,7 @@ from vqbook.quantizers import (
     synchronised,
 )
 from vqbook.quantizers.wrapper import Wrapper
-from vqbook.results import atomic_write
-from vqbook.train import fit, pick_device, seed_everything, to_unit
+from vqbook.train import pick_device, seed_everything, to_unit
 from vqbook.vqvae import VQVAE
 
 REMEDIES: dict[str, dict[str, Any]] = {  # chapter 4; n training images, of which n_held are held out
@@ -231,41 +229,21 @@ def train_one(
     Raises:
         ValueError: the folder holds a result of other settings.
     """
-    used = {**s, **asdict(knobs), "seed": seed, "remedy": remedy}
-    finished = folder / f"{name}.json" if folder else None
-    if finished is not None and finished.exists():
-        result = json.loads(finished.read_text())
-        if result["settings"] != used:
-            raise ValueError(f"{finished} belongs to other settings: delete it or give another folder")
-        return result
-    model = build(remedy, s, x, seed, knobs)
-    history = fit(
-        model,
+    return train_once(
+        lambda: (build(remedy, s, x, seed, knobs), loss(commit_weight_of(remedy, knobs))),
+        {**s, **asdict(knobs), "seed": seed, "remedy": remedy},
         x,
-        loss(commit_weight_of(remedy, knobs)),
-        steps=s["steps"],
-        batch_size=s["batch"],
-        lr=s["lr"],
-        seed=seed,
-        checkpoint=folder / f"{name}.safetensors" if folder else None,
+        measured_on,
+        stem=folder / name if folder else None,
         progress=progress,
     )
-    result = {
-        "settings": used,
-        "values": evaluate_vqvae(model, measured_on),
-        "history": history.as_dict(),
-        "seconds": history.seconds,
-    }
-    if finished is not None:
-        atomic_write(finished, json.dumps(result).encode())
-    return result
 
 
 def run_remedies(
     settings: dict[str, Any], *, seed: int, checkpoint: Path | None, progress: bool = True
 ) -> Outcome:
     """Train one model for each remedy and measure it on test images. Finished remedies are kept."""
-    train, _, test = _split(settings)
+    train, _, test = split(settings)
     folder = checkpoint.parent / "remedies" if checkpoint else None
     results = {
         remedy: train_one(
@@ -290,7 +268,7 @@ def run_settings(
     settings: dict[str, Any], *, seed: int, checkpoint: Path | None, progress: bool = True
 ) -> Outcome:
     """Try the values of TRIED, one knob at a time, in shorter runs measured on held-out training images."""
-    train, held, test = _split(settings)
+    train, held, test = split(settings)
     folder = checkpoint.parent / "settings" if checkpoint else None
     results = {
         f"{knob}_{value:g}": train_one(
@@ -329,7 +307,7 @@ def _outcome(results: dict[str, dict[str, Any]], rows: dict[str, str], words: st
     )
 
 
-def _split(s: dict[str, Any]) -> tuple[Tensor, Tensor, data.ImageSet]:
+def split(s: dict[str, Any]) -> tuple[Tensor, Tensor, data.ImageSet]:
     """Images to learn from, held-out training images, and the test set."""
     train, test = images(s)
     return train.x[: -s["n_held"]], train.x[-s["n_held"] :], test

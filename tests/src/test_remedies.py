@@ -60,7 +60,7 @@ def test_finished_remedies_are_kept_and_other_settings_refused(
     first = run_remedies(TINY, seed=1, checkpoint=checkpoint, progress=False)
     assert {f"{key}_{m}" for key in few for m in remedies.METRICS} <= set(first.values)
     assert "EMA + revival" in first.summary and set(first.history) == set(few)
-    monkeypatch.setattr(remedies, "fit", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("vqbook.experiments.fit", lambda *_, **__: pytest.fail("trained again"))
     assert run_remedies(TINY, seed=1, checkpoint=checkpoint, progress=False).values == first.values
     with pytest.raises(ValueError, match="other settings"):
         run_remedies({**TINY, "steps": 3}, seed=1, checkpoint=checkpoint, progress=False)
@@ -74,7 +74,7 @@ def test_settings_are_those_that_did_best_on_held_out_images() -> None:
 
 
 def test_only_the_last_training_images_are_held_out() -> None:
-    train, held, test = remedies._split(TINY)
+    train, held, test = remedies.split(TINY)
     assert (len(train), len(held), len(test)) == (32, 8, 8)
     both = torch.cat([train, held])
     assert len(both.flatten(1).unique(dim=0)) > 32

@@ -1,0 +1,706 @@
+"""Table 1 of the GM-VQ paper on one code base: eleven quantizers, one encoder, decoder and budget.
+
+Every (row, seed) is a run of its own, with its own checkpoint and result file. Any number of processes may work on one
+folder: each takes a run that nobody else holds. So the same command goes on after an interruption, and slices of a few
+minutes add up to a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vqbook import data, remedies
+from vqbook.experiments import data_words, device_words, finished, images, train_once
+from vqbook.metrics import perplexity
+from vqbook.nets import Decoder, Encoder
+from vqbook.objectives import gmvq_loss, sqvae_loss, vqvae_terms
+from vqbook.quantizers import GaussianMixtureQuantizer, GumbelQuantizer, SQVAEQuantizer
+from vqbook.results import Ledger, Table, atomic_write
+from vqbook.train import Loss, pick_device, seed_everything
+from vqbook.vqvae import VQVAE, VQVAEOutput
+
+Knobs = dict[str, float]
+Settings = dict[str, Any]
+PROFILES: dict[str, Settings] = {  # n training images, of which n_held are held out; all test images unless n_test
+    "smoke": dict(
+        data="glyphs", n=288, n_held=32, n_test=64, hidden=16, dim=16, codes=64, steps=20, trial_steps=10, batch=16,
+        lr=3e-3, save_every=5,
+    ),
+    "read": dict(
+        data="cifar10", n=12_000, n_held=2_000, n_test=None, hidden=32, dim=32, codes=512, steps=800,
+        trial_steps=300, batch=64, lr=1e-3, save_every=50,
+    ),
+    "full": dict(
+        data="cifar10", n=50_000, n_held=2_000, n_test=None, hidden=128, dim=64, codes=1024, steps=20_000,
+        trial_steps=3_000, batch=128, lr=1e-3, save_every=500,
+    ),
+}  # fmt: skip
+# Where a data set differs from profiles read and full: some have fewer pictures, and larger ones take fewer steps.
+DATA: dict[str, Settings] = {
+    "cifar10": {},
+    "celeba": {},
+    "faces64": dict(n=3_685, n_held=400),
+    "glyphs": dict(n=10_000),
+}
+FEWER_STEPS = dict(steps=400, trial_steps=200)  # of pictures of 64 x 64 at profile read
+METRICS = ("mse", "perplexity", "active_codes")
+MARGIN = 20.0  # seconds of a slice that are left for measuring and for coming to an end
+PAPER: dict[str, dict[str, tuple[float | None, float | None]]] = {  # (MSE in thousandths, perplexity) where known
+    "cifar10": {"sqvae": (3.36, 769.3), "gmvq": (3.13, 731.9), "gmvq_entropy": (None, 878.7)},
+    "celeba": {
+        "replace": (4.77, None), "l2_replace": (None, 861.7), "sqvae": (9.17, 769.1), "gmvq": (1.38, 338.6),
+        "gmvq_entropy": (0.97, 831.0),
+    },
+}  # fmt: skip
+
+
+class Row(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: on the page.
+        quantizer: (K, D, steps of the run, knobs) -> the quantizer.
+        loss: knobs -> the loss as `fit` takes it.
+        trials: what the row leaves open, as it was tried on held-out training images; the first is the default.
+    """
+
+    name: str
+    quantizer: Callable[[int, int, int, Knobs], nn.Module]
+    loss: Callable[[Knobs], Loss]
+    trials: tuple[Knobs, ...]
+
+
+def _remedy(name: str, recipe: str, *trials: Knobs) -> Row:
+    """A row that chapter 4 has, too: its recipe, with the commitment weight as one more knob."""
+
+    def quantizer(K: int, D: int, steps: int, knobs: Knobs) -> nn.Module:
+        known = {knob: value for knob, value in knobs.items() if knob != "commit"}
+        return remedies.RECIPES[recipe][1](K, D, remedies.Knobs(**known))  # type: ignore[arg-type]
+
+    return Row(name, quantizer, lambda knobs: remedies.loss(knobs["commit"]), trials)
+
+
+def _mixture(name: str, *trials: Knobs) -> Row:
+    def quantizer(K: int, D: int, steps: int, knobs: Knobs) -> nn.Module:
+        return GaussianMixtureQuantizer(
+            K, D, weight=knobs["weight"], end=knobs["end"], steps=_annealed(steps)
+        )
+
+    def loss(knobs: Knobs) -> Loss:
+        return _loss(lambda x, out: gmvq_loss(x, out, beta=knobs["beta"], gamma=knobs["gamma"]))
+
+    return Row(name, quantizer, loss, trials)
+
+
+def _annealed(steps: int) -> int:
+    """Temperatures fall during the first four fifths of a run."""
+    return max(1, 4 * steps // 5)
+
+
+def _loss(value: Callable[[Tensor, VQVAEOutput], Tensor]) -> Loss:
+    """Images and output to a scalar, as the loss that `fit` calls; logs the terms and the perplexity of the batch."""
+
+    def total(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        out = model(x)
+        return value(x, out), {**vqvae_terms(x, out), "batch_perplexity": perplexity(out.quantized.usage)}
+
+    return total
+
+
+def _dvae_value(x: Tensor, out: VQVAEOutput, beta: float) -> Tensor:
+    """Squared error of an image + β times the KL of its N positions, all divided by M, as in gmvq_loss."""
+    terms = vqvae_terms(x, out)
+    positions = out.quantized.codes[0].numel()
+    return terms["reconstruction"] + beta * positions / x[0].numel() * terms["kl"]
+
+
+ROWS: dict[str, Row] = {
+    "vqvae": _remedy("VQ-VAE", "plain", dict(commit=0.25), dict(commit=1), dict(commit=4), dict(commit=16)),
+    "l2": _remedy(
+        "VQ-VAE + l2", "cosine", dict(commit=0.1), dict(commit=0.03), dict(commit=0.25), dict(commit=1)
+    ),
+    "replace": _remedy(
+        "VQ-VAE + replace",
+        "revival",
+        dict(commit=0.25, timeout=5),
+        dict(commit=1, timeout=5),
+        dict(commit=0.25, timeout=20),
+        dict(commit=1, timeout=20),
+    ),
+    "l2_replace": _remedy(
+        "VQ-VAE + l2 + replace",
+        "cosine_revival",
+        dict(commit=0.1, timeout=5),
+        dict(commit=0.03, timeout=5),
+        dict(commit=0.1, timeout=20),
+        dict(commit=0.03, timeout=20),
+    ),
+    "sqvae": Row(
+        "SQ-VAE",
+        lambda K, D, steps, knobs: SQVAEQuantizer(
+            K, D, log_variance=float(knobs["log_variance"]), end=knobs["end"], steps=_annealed(steps)
+        ),
+        lambda knobs: _loss(sqvae_loss),
+        (
+            dict(log_variance=math.log(20), end=0.2),
+            dict(log_variance=0, end=0.2),
+            dict(log_variance=math.log(20), end=0.05),
+            dict(log_variance=0, end=0.05),
+        ),
+    ),
+    "gumbel": Row(
+        "Gumbel-VQVAE",
+        lambda K, D, steps, knobs: GumbelQuantizer(K, D, end=knobs["end"], steps=_annealed(steps)),
+        lambda knobs: _loss(lambda x, out: _dvae_value(x, out, knobs["beta"])),
+        (
+            dict(beta=0.01, end=1 / 16),
+            dict(beta=0.001, end=1 / 16),
+            dict(beta=0.01, end=0.5),
+            dict(beta=0.001, end=0.5),
+        ),
+    ),
+    "affine": _remedy(
+        "VQ-VAE + affine",
+        "affine",
+        dict(commit=0.25, eta=10),
+        dict(commit=1, eta=10),
+        dict(commit=0.25, eta=50),
+        dict(commit=1, eta=50),
+    ),
+    "opt": _remedy(
+        "VQ-VAE + OPT",
+        "opt",
+        dict(commit=0, opt_lr=50),
+        dict(commit=0, opt_lr=20),
+        dict(commit=0.25, opt_lr=50),
+        dict(commit=0.25, opt_lr=20),
+    ),
+    "affine_opt": _remedy(
+        "VQ-VAE + affine + OPT",
+        "affine_opt",
+        dict(commit=0, eta=10, opt_lr=50),
+        dict(commit=0, eta=10, opt_lr=20),
+        dict(commit=0.25, eta=10, opt_lr=50),
+        dict(commit=0.25, eta=10, opt_lr=20),
+    ),
+    "gmvq": _mixture(
+        "GM-VQ",
+        dict(beta=1, gamma=0.1, weight=1, end=0.1),
+        dict(beta=1, gamma=0.01, weight=1, end=0.1),
+        dict(beta=1, gamma=0.03, weight=1, end=0.1),
+        dict(beta=1, gamma=0.3, weight=1, end=0.1),
+    ),
+    "gmvq_entropy": _mixture(
+        "GM-VQ + Entropy",
+        dict(beta=2, gamma=0.1, weight=1, end=0.1),
+        dict(beta=4, gamma=0.1, weight=1, end=0.1),
+        dict(beta=8, gamma=0.1, weight=1, end=0.1),
+        dict(beta=16, gamma=0.1, weight=1, end=0.1),
+    ),
+}
+
+
+def build(row: str, s: Settings, channels: int, seed: int, knobs: Knobs) -> VQVAE:
+    """The autoencoder of one row. Encoder and decoder of a seed start alike in every row.
+
+    Args:
+        row: a key of ROWS.
+        s: settings: hidden, dim, codes, steps.
+        channels: of the images.
+        seed: of all initial weights.
+        knobs: what the row leaves open.
+    """
+    seed_everything(seed + 1_000_000)  # codes draw from a stream of their own
+    quantizer: Any = ROWS[row].quantizer(s["codes"], s["dim"], s["steps"], knobs)
+    seed_everything(seed)
+    decoder = Decoder(channels, hidden=s["hidden"], dim=s["dim"])
+    # Last, because one row wants K channels of it instead of D: its last layer is larger.
+    encoder = Encoder(channels, hidden=s["hidden"], dim=quantizer.input_dim)
+    return VQVAE(encoder, quantizer, decoder)
+
+
+class Run(NamedTuple):
+    """One model to train and measure.
+
+    Attributes:
+        name: of its files, and of its numbers in the ledger.
+        row: a key of ROWS.
+        seed: of weights and batches.
+        knobs: what the row leaves open.
+        settings: all that the result depends on.
+        held: measure on held-out training images, not on the test set.
+    """
+
+    name: str
+    row: str
+    seed: int
+    knobs: Knobs
+    settings: Settings
+    held: bool
+
+    @property
+    def words(self) -> str:
+        """As a person calls it."""
+        return f"seed {self.seed}, {ROWS[self.row].name}" + (f" ({_tag(self.knobs)})" if self.held else "")
+
+
+def _tag(knobs: Knobs) -> str:
+    return "_".join(f"{knob}_{value:g}" for knob, value in knobs.items())
+
+
+def sizes(profile: str, name: str | None = None) -> Settings:
+    """Settings of a profile on a data set (by default the profile's own).
+
+    Raises:
+        ValueError: an unknown profile or data set.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+    s = PROFILES[profile]
+    name = name or s["data"]
+    if name not in DATA:
+        raise ValueError(f"data must be one of {', '.join(DATA)}, got {name!r}")
+    if profile != "smoke":
+        s = {
+            **s,
+            **DATA[name],
+            **(FEWER_STEPS if profile == "read" and name in ("celeba", "faces64") else {}),
+        }
+    return {**s, "data": name}
+
+
+def plan(
+    s: Settings, *, seeds: Sequence[int], rows: Sequence[str], trials: bool, chosen: Mapping[str, Knobs]
+) -> list[Run]:
+    """All runs of a table, or of the trials that choose its settings.
+
+    Args:
+        s: from `sizes`.
+        seeds: which seeds.
+        rows: keys of ROWS, in any order.
+        trials: try everything that a row leaves open in shorter runs, instead of training with what was chosen.
+        chosen: knobs of each row, for the table.
+    Raises:
+        ValueError: an unknown row.
+    """
+    if unknown := [row for row in rows if row not in ROWS]:
+        raise ValueError(f"no row {', '.join(map(repr, unknown))}: the rows are {', '.join(ROWS)}")
+    s = {**s, "steps": s["trial_steps"]} if trials else s
+    return [
+        Run(
+            f"{row}_{_tag(knobs)}" if trials else row,
+            row,
+            seed,
+            knobs,
+            {**s, **knobs, "row": row, "seed": seed},
+            trials,
+        )
+        for seed in seeds
+        for row in ROWS
+        if row in rows
+        for knobs in (ROWS[row].trials if trials else [chosen[row]])
+    ]
+
+
+def choose(name: str, profile: str, ledger: Ledger) -> tuple[dict[str, Knobs], str]:
+    """For each row the trial with the smallest error on held-out images, as the ledger has it.
+
+    Args:
+        name: data set.
+        profile: smoke, read or full.
+        ledger: where the trials are; those of CIFAR-10 at read stand in for trials that were not made.
+    Returns:
+        ({row: knobs}, where they come from, in words).
+    Raises:
+        ValueError: the trials in the ledger are not those of ROWS.
+    """
+    for entry in (f"gmvq-table1-settings-{name}-{profile}", "gmvq-table1-settings-cifar10-read"):
+        if entry not in ledger.names():
+            continue
+        best = {}
+        for key, row in ROWS.items():
+            errors = [_error(ledger.load(entry), f"{key}_{_tag(knobs)}_mse") for knobs in row.trials]
+            if min(errors) == math.inf:
+                raise ValueError(f"{entry} has no trial of {key} as it stands: make the entry again")
+            best[key] = row.trials[errors.index(min(errors))]
+        return best, f"Settings of each row: the best of its trials in {entry}"
+    return {
+        key: row.trials[0] for key, row in ROWS.items()
+    }, "Settings of each row: its first, none was tried"
+
+
+def _error(entry: dict[str, Any], metric: str) -> float:
+    """Mean over runs; infinite where a run diverged or was not made."""
+    return fmean(run["values"].get(metric, math.inf) for run in entry["runs"])
+
+
+class Stopped(Exception):
+    """The slice is over."""
+
+
+def work(runs: Sequence[Run], folder: Path, deadline: float, progress: bool = False) -> None:
+    """Train what is not finished and what no other process holds, until the deadline.
+
+    On the CPU with one thread, so that results do not depend on how many processes work.
+
+    Args:
+        runs: in this order.
+        folder: where results and checkpoints are.
+        deadline: seconds, as time.time() counts.
+        progress: show a bar for each run.
+    """
+    parent, threads = multiprocessing.parent_process(), torch.get_num_threads()
+
+    def over() -> bool:
+        return time.time() >= deadline or (parent is not None and not parent.is_alive())
+
+    sets: tuple[Tensor, Tensor, data.ImageSet] | None = None
+    if pick_device().type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        for run in runs:
+            if over():
+                break
+            with _alone(_stem(run, folder)) as mine:
+                if not mine or finished(_stem(run, folder), run.settings):
+                    continue
+                sets = sets or remedies.split(run.settings)
+                _train(run, sets, folder, over, progress)
+    except (Stopped, KeyboardInterrupt):
+        if parent is None:  # a worker leaves the word to the process that started it
+            raise
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(
+    run: Run,
+    sets: tuple[Tensor, Tensor, data.ImageSet],
+    folder: Path,
+    over: Callable[[], bool],
+    progress: bool,
+) -> None:
+    train, held, test = sets
+    loss = ROWS[run.row].loss(run.knobs)
+
+    def until(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if over():
+            raise Stopped
+        return loss(model, x)
+
+    s, stem = run.settings, _stem(run, folder)
+    try:
+        result = train_once(
+            lambda: (build(run.row, s, train.shape[1], run.seed, run.knobs), until),
+            s,
+            train,
+            held if run.held else test.x,
+            stem=stem,
+            save_every=s["save_every"],
+            log_every=max(1, s["steps"] // 50),
+            progress=progress,
+        )
+    except (FloatingPointError, ValueError) as error:
+        if isinstance(error, ValueError) and "finite" not in str(error):
+            raise
+        atomic_write(
+            stem.with_name(f"{stem.name}.json"), json.dumps(dict(settings=s, diverged=str(error))).encode()
+        )
+        print(f"{run.words}: diverged ({error})", flush=True)
+    else:
+        v = result["values"]
+        numbers = f"MSE {v['mse']:.5f}, perplexity {v['perplexity']:.1f}"
+        print(f"{run.words}: {numbers}, {result['seconds']:.0f} s", flush=True)
+    stem.with_name(f"{stem.name}.safetensors").unlink(missing_ok=True)  # it was there to go on from
+
+
+def _stem(run: Run, folder: Path) -> Path:
+    return folder / f"seed-{run.seed}" / run.name
+
+
+@contextlib.contextmanager
+def _alone(stem: Path) -> Iterator[bool]:
+    """Hold a run; False if another process holds it (where the system can lock: not on Windows)."""
+    try:
+        import fcntl
+    except ImportError:
+        yield True
+        return
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with open(stem.with_name(f".{stem.name}.lock"), "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True  # closing the file, or the end of the process, lets go
+
+
+class Found(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        results: finished runs.
+        left: runs that are not finished.
+        diverged: runs whose loss did not stay finite; they are not tried again.
+    """
+
+    results: list[tuple[Run, dict[str, Any]]]
+    left: list[Run]
+    diverged: list[Run]
+
+
+def look(runs: Sequence[Run], folder: Path) -> Found:
+    """Sort runs into finished and not.
+
+    Raises:
+        ValueError: the folder holds results of other settings.
+    """
+    found = Found([], [], [])
+    for run in runs:
+        result = finished(_stem(run, folder), run.settings)
+        if result is None:
+            found.left.append(run)
+        elif math.isfinite(result.get("values", {}).get("mse", math.nan)):
+            found.results.append((run, result))
+        else:
+            found.diverged.append(run)
+    return found
+
+
+def train_all(runs: Sequence[Run], folder: Path, *, jobs: int = 1, minutes: float | None = None) -> Found:
+    """Work on the runs with several processes; stop before the time is over.
+
+    Args:
+        runs: from `plan`.
+        folder: where results and checkpoints are; other commands may be at work in it.
+        jobs: how many models are trained at once, on one device.
+        minutes: of this slice; None goes on to the end.
+    Returns:
+        Found.
+    Raises:
+        ValueError: the folder holds results of other settings.
+        ChildProcessError: a worker died.
+    """
+    seconds = math.inf if minutes is None else 60 * minutes
+    deadline = time.time() + seconds - min(MARGIN, seconds / 10 if minutes else 0)
+    left = look(runs, folder).left
+    if left and jobs == 1:
+        with contextlib.suppress(Stopped):
+            work(left, folder, deadline, progress=True)
+    elif left:
+        images(left[0].settings)  # so that a worker finds the data, or nobody is sent to look for it
+        spawn = multiprocessing.get_context("spawn")
+        workers = [
+            spawn.Process(target=work, args=(left, folder, deadline)) for _ in range(min(jobs, len(left)))
+        ]
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        finally:
+            for worker in workers:
+                if worker.is_alive():
+                    worker.terminate()
+        if died := [worker.exitcode for worker in workers if worker.exitcode]:
+            raise ChildProcessError(
+                f"{len(died)} of {len(workers)} workers died (exit code {died[0]}); what is finished is kept. "
+                "If memory ran out, use fewer --jobs"
+            )
+    return look(runs, folder)
+
+
+def values_of(results: Sequence[tuple[Run, dict[str, Any]]]) -> dict[str, float]:
+    """The numbers of one seed, by the names that they have in the ledger."""
+    values: dict[str, float] = {}
+    for run, result in results:
+        values |= {f"{run.name}_{metric}": result["values"][metric] for metric in METRICS}
+        if not run.held:
+            values |= {f"{run.name}_{knob}": value for knob, value in run.knobs.items()}
+        values["tokens"] = result["values"]["tokens"]
+    return values
+
+
+def record(
+    found: Found, ledgers: Sequence[Ledger], *, name: str, command: str, profile: str, words: tuple[str, str]
+) -> list[int]:
+    """Write each seed of which nothing is left into the ledgers.
+
+    Args:
+        found: of a whole table.
+        ledgers: where to.
+        name: of the entry.
+        command: that makes it again.
+        profile: smoke, read or full.
+        words: the data set, and what a reader must know.
+    Returns:
+        The seeds that were written.
+    """
+    seeds = sorted({run.seed for run, _ in found.results} - {run.seed for run in found.left})
+    for seed in seeds:
+        results = [(run, result) for run, result in found.results if run.seed == seed]
+        for ledger in ledgers:
+            ledger.record(
+                name,
+                values=values_of(results),
+                command=command,
+                data=words[0],
+                note=words[1],
+                profile=profile,
+                seed=seed,
+                device=device_words(pick_device()),
+                seconds=sum(result["seconds"] for _, result in results),
+                history=None
+                if results[0][0].held
+                else {run.name: {key: r["history"][key] for key in ("step", "terms")} for run, r in results},
+            )
+    return seeds
+
+
+def table(values: Sequence[Mapping[str, float]], name: str) -> Table:
+    """The table in Markdown: mean ± standard deviation over the seeds that have a row, beside the paper's numbers.
+
+    Args:
+        values: the numbers of each seed, as `values_of` or the ledger has them.
+        name: data set.
+    """
+    paper = PAPER.get(name, {})
+    head = ["", "MSE / 10⁻³", "perplexity", "codes in use", "seeds"]
+    lines = [head + (["paper: MSE / 10⁻³", "perplexity"] if paper else [])]
+    for key, row in ROWS.items():
+        many = [v for v in values if f"{key}_mse" in v]
+        if not many:
+            continue
+        cells = [
+            _mean([factor * v[f"{key}_{metric}"] for v in many], digits)
+            for metric, factor, digits in (("mse", 1000, 2), ("perplexity", 1, 1), ("active_codes", 1, 0))
+        ]
+        theirs = ["" if number is None else f"{number:g}" for number in paper.get(key, (None, None))]
+        lines.append([row.name, *cells, str(len(many)), *(theirs if paper else [])])
+    return _markdown(lines)
+
+
+def trials_table(results: Sequence[tuple[Run, dict[str, Any]]]) -> Table:
+    """All trials in Markdown, measured on held-out training images; the best of a row is marked."""
+    best = {
+        row: min(r["values"]["mse"] for run, r in results if run.row == row)
+        for row in {run.row for run, _ in results}
+    }
+    lines = [["", "tried", "MSE / 10⁻³", "perplexity", "best"]]
+    for run, result in results:
+        v = result["values"]
+        tried = ", ".join(f"{knob} {value:.3g}" for knob, value in run.knobs.items())
+        mark = "*" if v["mse"] == best[run.row] else ""
+        lines.append([ROWS[run.row].name, tried, f"{1000 * v['mse']:.2f}", f"{v['perplexity']:.1f}", mark])
+    return _markdown(lines)
+
+
+def _mean(numbers: Sequence[float], digits: int) -> str:
+    spread = f" ± {stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{fmean(numbers):.{digits}f}{spread}"
+
+
+def _markdown(lines: list[list[str]]) -> Table:
+    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
+    rows = [
+        [
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return Table("\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]))
+
+
+CONVENTIONS = (
+    "MSE: mean over pixels and channels of images in [0, 1], decoded from the chosen codes without noise. "
+    "Perplexity: all {tokens:,} codes of the {images:,} pictures counted together. One encoder, decoder, batch size, "
+    "optimiser and number of steps ({steps:,}) in all rows; no codebook starts from k-means."
+)
+PAPERS_OWN = (
+    "The paper's numbers are of other networks and a longer training; its pixel range and codebook size are not known "
+    "to us. Where a cell is empty we do not know its number."
+)
+
+
+def reproduce(
+    *,
+    name: str | None,
+    profile: str,
+    seeds: Sequence[int],
+    rows: Sequence[str] = tuple(ROWS),
+    trials: bool = False,
+    jobs: int = 1,
+    minutes: float | None = None,
+    out: Path | None = None,
+    ledger: bool = False,
+) -> Found:
+    """Make the table, or the trials that choose its settings, as far as the time goes, and print it.
+
+    Args:
+        name: data set, by default the profile's.
+        profile: smoke, read or full.
+        seeds: which seeds.
+        rows: keys of ROWS.
+        trials: the trials instead of the table.
+        jobs: how many models are trained at once.
+        minutes: of this slice.
+        out: folder for results, by default runs/NAME-DATA-PROFILE.
+        ledger: record into the book's results, too.
+    Returns:
+        Found.
+    Raises:
+        ValueError: unknown row, data set or profile, or a folder with results of other settings.
+    """
+    s = sizes(profile, name)
+    verb = "gmvq-table1-settings" if trials else "gmvq-table1"
+    entry = f"{verb}-{s['data']}-{profile}"
+    chosen, whence = choose(s["data"], profile, Ledger()) if not trials else ({}, "")
+    wanted = plan(s, seeds=seeds, rows=rows, trials=trials, chosen=chosen)
+    folder = out or Path("runs") / entry
+    if not look(wanted, folder).left:
+        print(f"all {len(wanted)} runs are there")
+    found = train_all(wanted, folder, jobs=jobs, minutes=minutes)
+
+    train, test = images(s)
+    whole = plan(s, seeds=seeds, rows=tuple(ROWS), trials=trials, chosen=chosen)
+    looked = look(whole, folder)
+    counted = s["n_held"] if trials else len(test)
+    words = data_words(train, test) if not trials else f"{train.name}: {counted:,} held-out training images"
+    if looked.results:
+        print(f"\n{entry}: {words}")
+        if train.note:
+            print(f"note: {train.note}")
+        if trials:
+            print(trials_table(looked.results))
+        else:
+            by_seed = [[(run, r) for run, r in looked.results if run.seed == seed] for seed in seeds]
+            print(table([values_of(results) for results in by_seed], s["data"]))
+            tokens = int(looked.results[0][1]["values"]["tokens"])
+            print(f"\n{CONVENTIONS.format(tokens=tokens, images=counted, steps=s['steps'])}\n{whence}.")
+            if s["data"] in PAPER:
+                print(PAPERS_OWN)
+    command = f"vqbook reproduce {verb} --data {s['data']} --profile {profile}"
+    ledgers = [Ledger(folder), *([Ledger()] if ledger else [])]
+    done = record(looked, ledgers, name=entry, command=command, profile=profile, words=(words, train.note))
+    if done and ledger:
+        print(f"recorded {entry}, seed {', '.join(map(str, done))}, in {Ledger().folder}")
+    if looked.diverged:
+        print("diverged: " + "; ".join(run.words for run in looked.diverged))
+    if found.left:
+        few = "; ".join(run.words for run in found.left[:4]) + (" ..." if len(found.left) > 4 else "")
+        print(f"{len(found.results)} of {len(wanted)} runs are done; the same command goes on with: {few}")
+    return found
