@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 
 from vqbook.objectives import categorical_kl, latent_kl
 from vqbook.quantizers.base import Codebook, Quantized, check_size
-from vqbook.quantizers.distributed import all_mean
+from vqbook.quantizers.distributed import all_mean, from_first
 from vqbook.quantizers.gumbel import exponential_schedule, gumbel_softmax
 from vqbook.quantizers.kmeans import kmeans_start
 
@@ -38,7 +38,9 @@ class GaussianMixtureQuantizer(Codebook):
         num_codes: K.
         dim: D.
         sigma: σ of the noise rule; $2\sigma^2 = 1$ gives the noise the energy of the quantisation error, inf none.
-        weight: of each feature in W at the start.
+        spread: W at the start is a multiple of the identity such that encoder outputs lie at this mean squared distance
+            from their centre: the larger, the sharper q. `initialise` measures it; without that it holds for outputs
+            distributed like the initial codes.
         sigma_z: scale of $p(z \mid k)$, for the term "latent_kl".
         mixing: how the codes' noise is mixed.
         start: τ at the first step.
@@ -54,6 +56,7 @@ class GaussianMixtureQuantizer(Codebook):
     Yan et al., 2024; chapters 6 and 8.
     """
 
+    scale: Tensor
     step: Tensor
     aggregate: Tensor
 
@@ -63,7 +66,7 @@ class GaussianMixtureQuantizer(Codebook):
         dim: int,
         *,
         sigma: float = math.sqrt(0.5),
-        weight: float = 1.0,
+        spread: float = 200.0,
         sigma_z: float = 1.0,
         mixing: Mixing = "variance",
         start: float = 1.0,
@@ -74,8 +77,8 @@ class GaussianMixtureQuantizer(Codebook):
         generator: torch.Generator | None = None,
     ) -> None:
         check_size(num_codes, dim)
-        if not (sigma > 0 and weight > 0 and 0 < sigma_z < math.inf):
-            raise ValueError(f"sigma, weight and sigma_z must lie above 0, got {sigma}, {weight}, {sigma_z}")
+        if not (sigma > 0 and spread > 0 and 0 < sigma_z < math.inf):
+            raise ValueError(f"sigma, spread and sigma_z must lie above 0, got {sigma}, {spread}, {sigma_z}")
         if mixing not in ("variance", "deviation"):
             raise ValueError(f'mixing must be "variance" or "deviation", got {mixing!r}')
         if ema is not None and not 0 <= ema < 1:
@@ -84,7 +87,9 @@ class GaussianMixtureQuantizer(Codebook):
             raise ValueError(f"terms are {', '.join(TERMS)}, got {sorted(set(terms) - set(TERMS))}")
         exponential_schedule(0.0, start, end, steps)  # raises for a schedule that cannot be
         super().__init__(torch.randn(num_codes, dim, generator=generator))
-        self.raw_weights = nn.Parameter(torch.full((dim,), math.log(math.expm1(weight))))
+        self.raw_weights = nn.Parameter(torch.full((dim,), math.log(math.expm1(1))))
+        self.register_buffer("scale", torch.tensor(spread / dim))
+        self.spread = spread
         self.sigma, self.sigma_z, self.mixing, self.ema = sigma, sigma_z, mixing, ema
         self.start, self.end, self.steps, self.terms = start, end, steps, tuple(terms)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
@@ -92,8 +97,8 @@ class GaussianMixtureQuantizer(Codebook):
 
     @property
     def weights(self) -> Tensor:
-        """w, the diagonal of W, above zero, (D,)."""
-        return softplus(self.raw_weights)
+        """w, the diagonal of W, above zero, (D,): a fixed scale times a learned factor for each feature."""
+        return self.scale * softplus(self.raw_weights)
 
     @property
     def log_prior(self) -> Tensor:
@@ -181,8 +186,22 @@ class GaussianMixtureQuantizer(Codebook):
 
     @torch.no_grad()
     def initialise(self, z: Tensor, generator: torch.Generator | None = None) -> None:
-        """Start the means where the data is: kmeans_start on encoder outputs (..., D), at least K vectors."""
-        self.codebook.copy_(kmeans_start(self.check(z.detach()), self.num_codes, generator))
+        """Start where the data is: the means by kmeans_start, W by `spread`.
+
+        On several processes all must call.
+
+        Args:
+            z: encoder outputs, (..., D), at least K vectors that are not all equal.
+            generator: source of the k-means, on the CPU.
+        Raises:
+            ValueError: fewer vectors than codes, another last dimension, or no spread.
+        """
+        flat = self.check(z.detach()).reshape(-1, self.dim)
+        variance = all_mean((flat - all_mean(flat)).square()).sum()
+        if not variance > 0:
+            raise ValueError("all encoder outputs are equal: their spread has no scale")
+        self.codebook.copy_(kmeans_start(flat, self.num_codes, generator))
+        self.scale = self.spread / from_first(variance)
 
 
 def squared_distances(z: Tensor, codes: Tensor) -> Tensor:
