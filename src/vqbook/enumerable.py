@@ -1,8 +1,9 @@
 """Toy models whose evidence is known exactly, to hold the ELBO, the ALBO and its readings against it.
 
 A *code toy* has a discrete latent alone: $p(c)$ and $p(x \\mid c)$, sums over K codes. A *mixture toy* has chapter 6's
-whole latent in one dimension, $p(c)\\, \\mathcal{N}(z; \\mu_c, \\sigma_z^2)\\, \\mathcal{N}(x; D(z), \\sigma_x^2)$,
-with integrals over z on a grid. Everything is a pure function of tensors and is meant for float64; in nats.
+whole latent in one dimension,
+$p(c)\\, \\mathcal{N}(z; \\mu_c, \\sigma_z^2)\\, \\mathcal{N}(x; \\hat x(z), \\sigma_x^2)$, with integrals
+over z on a grid. Everything is a pure function of tensors and is meant for float64; in nats.
 
 n: inputs, equally likely; K: codes. Chapter 7.
 """
@@ -156,7 +157,7 @@ class MixtureToy(NamedTuple):
         means: $\\mu_k$, (K,).
         log_prior: $\\log p(c)$, (K,).
         sigma_z, sigma_x: standard deviations of z around its mean and of x around the decoder's output.
-        decode: D, any function of a tensor of z, elementwise.
+        decode: $\\hat x(z)$, any function of a tensor of z, elementwise.
     """
 
     means: Tensor
