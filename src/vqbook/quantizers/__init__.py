@@ -13,6 +13,7 @@ from vqbook.quantizers.kmeans import KMeans, kmeans
 from vqbook.quantizers.lowdim import LowDimensional
 from vqbook.quantizers.nearest import VectorQuantizer
 from vqbook.quantizers.ops import rotation_trick, straight_through, synchronised
+from vqbook.quantizers.priced import PricedVectorQuantizer
 from vqbook.quantizers.revival import Revival, revive
 from vqbook.quantizers.search import nearest_code, top_k_codes
 from vqbook.quantizers.sqvae import SQVAEQuantizer
@@ -26,6 +27,7 @@ __all__ = [
     "GumbelQuantizer",
     "KMeans",
     "LowDimensional",
+    "PricedVectorQuantizer",
     "Quantized",
     "Revival",
     "SQVAEQuantizer",
