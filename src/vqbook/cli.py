@@ -27,6 +27,9 @@ EXPERIMENTS = {
     "measure": {
         "rate-distortion": ("vqbook.experiments", "RATE_DISTORTION", "run_rate_distortion"),
         "gradient-bias": ("vqbook.gradient_bias", "GRADIENT_BIAS", "run_gradient_bias"),
+        "gmvq-study": ("vqbook.gmvq_study", "STUDY", "run_gmvq_study"),
+        "gmvq-figure4": ("vqbook.gmvq_study", "FIGURE4", "run_gmvq_study"),
+        "gmvq-faces": ("vqbook.gmvq_study", "FACES", "run_gmvq_study"),
     },
 }
 
@@ -60,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     pictures = [name for name, entry in SETS.items() if entry.kind == "images"]
     for verb, text in (
         ("train", "train models; keep checkpoints and pictures"),
-        ("measure", "make a measurement that needs no training"),
+        ("measure", "make a measurement, training small models where it needs some"),
     ):
         command = commands.add_parser(verb, help=text, description=text)
         command.add_argument("experiment", choices=EXPERIMENTS[verb])
