@@ -28,6 +28,7 @@ EXPERIMENTS = {
         "rate-distortion": ("vqbook.experiments", "RATE_DISTORTION", "run_rate_distortion"),
         "gradient-bias": ("vqbook.gradient_bias", "GRADIENT_BIAS", "run_gradient_bias"),
         "gmvq-study": ("vqbook.gmvq_study", "STUDY", "run_gmvq_study"),
+        "gmvq-study-settings": ("vqbook.gmvq_study", "SETTINGS", "run_gmvq_study"),
         "gmvq-figure4": ("vqbook.gmvq_study", "FIGURE4", "run_gmvq_study"),
         "gmvq-faces": ("vqbook.gmvq_study", "FACES", "run_gmvq_study"),
     },

@@ -33,7 +33,7 @@ from vqbook.train import Loss, fit, pick_device, seed_everything, to_unit
 from vqbook.vqvae import VQVAE, VQVAEOutput
 
 Kind = Literal["gmvq", "vq", "revival", "priced"]
-BETA, GAMMA, SPREAD, TIMEOUT = 0.3, 0.0005, 700.0, 5
+BETA, GAMMA, SPREAD, TIMEOUT = 0.3, 0.0003, 5.0, 5
 LEVELS = (0.0, 0.1, 1.0, 10.0)  # times the weight that a kind is known by
 METRICS = ("mse", "perplexity", "active_codes")
 SHOWN = 8  # test images whose reconstructions are kept
@@ -104,12 +104,14 @@ ROWS: dict[str, Row] = {
     "ema": Row(factor=10, ema=0.9),
     **{f"batch_{batch}": Row(factor=10, batch=batch) for batch in (4, 64)},
     **{f"gamma_{g:g}_{f:g}": Row(factor=f, gamma=g * GAMMA) for f in (1.0, 10.0) for g in (0.0, 10.0)},
+    "gamma_3_1": Row(gamma=3 * GAMMA),
+    **{f"spread_{spread:g}": Row(spread=spread) for spread in (0.5, 1.5, 15.0, 50.0)},
     "whole_wide": Row(gamma=0, latent=BETA, sigma_z=0.33),
     "whole_narrow": Row(gamma=0, latent=BETA, sigma_z=0.05),
     "noiseless": Row(sigma=math.inf),
     "deviation": Row(mixing="deviation"),
     "cold": Row(end=0.1),
-    "soft": Row(spread=SPREAD / 10),
+    "warm": Row(end=1.0),
     "kmeans": Row("vq"),
     "K64_revival": Row("revival", codes=64),
     "K64_gmvq": Row(codes=64),
@@ -118,7 +120,11 @@ ROWS: dict[str, Row] = {
     **_levels("priced", kind="priced", show=True),
 }
 FIGURE4_ROWS = [name for name in ROWS if name.startswith("gmvq_")]
-STUDY_ROWS = [name for name in ROWS if name not in FIGURE4_ROWS]
+STUDY_ROWS = [name for name in ROWS if name not in (*FIGURE4_ROWS, "spread_1.5", "gamma_3_1", "warm")]
+SETTINGS_ROWS = [
+    *("gmvq_1", "spread_1.5", "spread_15", "gamma_0_1", "gamma_3_1", "cold", "warm"),
+    *("revival_0.1", "revival_1", "revival_10", "vq_1", "vq_10"),
+]
 FACES_ROWS = ["vq_1", "revival_1", "gmvq_1", "gmvq_10"]
 
 
@@ -307,7 +313,7 @@ def train_row(
     model, probes = build(row, s, x, seed), []
     stops = sorted({*(s["probes"] if row.probe else []), s["steps"]})
     with tempfile.TemporaryDirectory() as spare:
-        checkpoint = (stem or Path(spare) / name).with_suffix(".safetensors")
+        checkpoint = (folder or Path(spare)) / f"{name}.safetensors"
         for stop in stops:  # fit goes on from its checkpoint, as after an interruption
             if row.probe and stop == 0:
                 probes.append({"step": 0, **_probed(model, held, s, seed)})
@@ -454,8 +460,8 @@ _SMOKE: dict[str, Any] = dict(
     probes=[0, 8], probe_positions=2, probe_samples=64, trial=False,
 )  # fmt: skip
 _READ: dict[str, Any] = dict(
-    data="cifar10", n=9_000, n_held=1_000, n_test=2_000, hidden=32, dim=16, codes=256, steps=800, batch=16, lr=2e-3,
-    warm_up=256, probes=[0, 100, 200, 400, 600], probe_positions=12, probe_samples=512, trial=False,
+    data="cifar10", n=9_000, n_held=1_000, n_test=2_000, hidden=32, dim=16, codes=256, steps=500, batch=16, lr=2e-3,
+    warm_up=256, probes=[0, 50, 100, 200, 350], probe_positions=12, probe_samples=512, trial=False,
 )  # fmt: skip
 _FULL: dict[str, Any] = dict(
     data="cifar10", n=50_000, n_held=2_000, n_test=8_000, hidden=128, dim=64, codes=1024, steps=20_000, batch=128,
@@ -471,4 +477,5 @@ def _profiles(rows: list[str], read: dict[str, Any] | None = None) -> dict[str, 
 # n training images, of which the last n_held are held out.
 STUDY = _profiles(STUDY_ROWS)
 FIGURE4 = _profiles(FIGURE4_ROWS)
+SETTINGS = {name: {**sizes, "trial": True} for name, sizes in _profiles(SETTINGS_ROWS).items()}
 FACES = _profiles(FACES_ROWS, dict(data="faces64", n=3_685, n_held=400, n_test=547, batch=8, steps=400))
