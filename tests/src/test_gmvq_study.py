@@ -20,9 +20,9 @@ from vqbook.gmvq_study import (
     build,
     grouped_kl,
     loss,
-    picture,
     posterior_values,
     probe,
+    reconstructions,
     run_gmvq_study,
     shown,
     train_row,
@@ -107,7 +107,7 @@ def test_posterior_values_do_not_move_the_temperature(images: torch.Tensor) -> N
 
 def test_pictures_survive_the_ledger(images: torch.Tensor) -> None:
     model = build(ROWS["vq_1"], TINY, images, 0).eval()
-    strip = shown(json.loads(json.dumps(picture(model, images[:3]))))
+    strip = shown(json.loads(json.dumps(reconstructions(model, images[:3]))))
     assert strip.shape == (32, 96, 3)
     x_hat = model(to_unit(images[:3])).x_hat.clamp(0, 1)
     assert (strip[:, :32].permute(2, 0, 1) - x_hat[0]).abs().mean() < 0.05
@@ -120,6 +120,7 @@ def test_finished_rows_are_kept_and_other_settings_refused(
     settings = {**TINY, "rows": ["vq_1", "lambda_1"]}
     first = run_gmvq_study(settings, seed=0, checkpoint=checkpoint, progress=False)
     assert first.history["lambda_1"]["probe"]["step"] == [0, 1, 2]
+    assert shown(first.history["originals"]).shape == (32, 8 * 32, 3)
     assert "pictures" in first.history["vq_1"] and "vq_1_conditional" not in first.values
     monkeypatch.setattr(gmvq_study, "fit", lambda *_, **__: pytest.fail("trained again"))
     assert run_gmvq_study(settings, seed=0, checkpoint=checkpoint, progress=False).values == first.values
