@@ -1,4 +1,4 @@
-"""Table 1 of the GM-VQ paper on one code base: eleven quantizers, one encoder, decoder and budget.
+"""Table 1 of the GM-VQ paper on one code base, run by run.
 
 Every (row, seed) is a run of its own, with its own checkpoint and result file. Any number of processes may work on one
 folder: each takes a run that nobody else holds. So the same command goes on after an interruption, and slices of a few
@@ -14,220 +14,32 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vqbook import data, remedies
+from vqbook import data
 from vqbook.experiments import data_words, device_words, finished, images, train_once
-from vqbook.metrics import perplexity
-from vqbook.nets import Decoder, Encoder
-from vqbook.objectives import gmvq_loss, sqvae_loss, vqvae_terms
-from vqbook.quantizers import GaussianMixtureQuantizer, GumbelQuantizer, SQVAEQuantizer
+from vqbook.remedies import split
 from vqbook.results import Ledger, Table, atomic_write
-from vqbook.train import Loss, pick_device, seed_everything
-from vqbook.vqvae import VQVAE, VQVAEOutput
+from vqbook.table1 import (
+    CONVENTIONS,
+    METRICS,
+    PAPER,
+    PAPERS_OWN,
+    ROWS,
+    Knobs,
+    Settings,
+    build,
+    markdown,
+    sizes,
+    table,
+)
+from vqbook.train import pick_device
 
-Knobs = dict[str, float]
-Settings = dict[str, Any]
-PROFILES: dict[str, Settings] = {  # n training images, of which n_held are held out; all test images unless n_test
-    "smoke": dict(
-        data="glyphs", n=288, n_held=32, n_test=64, hidden=16, dim=16, codes=64, steps=20, trial_steps=10, batch=16,
-        lr=3e-3, save_every=5,
-    ),
-    "read": dict(
-        data="cifar10", n=12_000, n_held=2_000, n_test=None, hidden=32, dim=32, codes=512, steps=800,
-        trial_steps=300, batch=64, lr=1e-3, save_every=50,
-    ),
-    "full": dict(
-        data="cifar10", n=50_000, n_held=2_000, n_test=None, hidden=128, dim=64, codes=1024, steps=20_000,
-        trial_steps=3_000, batch=128, lr=1e-3, save_every=500,
-    ),
-}  # fmt: skip
-# Where a data set differs from profiles read and full: some have fewer pictures, and larger ones take fewer steps.
-DATA: dict[str, Settings] = {
-    "cifar10": {},
-    "celeba": {},
-    "faces64": dict(n=3_685, n_held=400),
-    "glyphs": dict(n=10_000),
-}
-FEWER_STEPS = dict(steps=400, trial_steps=200)  # of pictures of 64 x 64 at profile read
-METRICS = ("mse", "perplexity", "active_codes")
 MARGIN = 20.0  # seconds of a slice that are left for measuring and for coming to an end
-PAPER: dict[str, dict[str, tuple[float | None, float | None]]] = {  # (MSE in thousandths, perplexity) where known
-    "cifar10": {"sqvae": (3.36, 769.3), "gmvq": (3.13, 731.9), "gmvq_entropy": (None, 878.7)},
-    "celeba": {
-        "replace": (4.77, None), "l2_replace": (None, 861.7), "sqvae": (9.17, 769.1), "gmvq": (1.38, 338.6),
-        "gmvq_entropy": (0.97, 831.0),
-    },
-}  # fmt: skip
-
-
-class Row(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        name: on the page.
-        quantizer: (K, D, steps of the run, knobs) -> the quantizer.
-        loss: knobs -> the loss as `fit` takes it.
-        trials: what the row leaves open, as it was tried on held-out training images; the first is the default.
-    """
-
-    name: str
-    quantizer: Callable[[int, int, int, Knobs], nn.Module]
-    loss: Callable[[Knobs], Loss]
-    trials: tuple[Knobs, ...]
-
-
-def _remedy(name: str, recipe: str, *trials: Knobs) -> Row:
-    """A row that chapter 4 has, too: its recipe, with the commitment weight as one more knob."""
-
-    def quantizer(K: int, D: int, steps: int, knobs: Knobs) -> nn.Module:
-        known = {knob: value for knob, value in knobs.items() if knob != "commit"}
-        return remedies.RECIPES[recipe][1](K, D, remedies.Knobs(**known))  # type: ignore[arg-type]
-
-    return Row(name, quantizer, lambda knobs: remedies.loss(knobs["commit"]), trials)
-
-
-def _mixture(name: str, *trials: Knobs) -> Row:
-    def quantizer(K: int, D: int, steps: int, knobs: Knobs) -> nn.Module:
-        return GaussianMixtureQuantizer(
-            K, D, weight=knobs["weight"], end=knobs["end"], steps=_annealed(steps)
-        )
-
-    def loss(knobs: Knobs) -> Loss:
-        return _loss(lambda x, out: gmvq_loss(x, out, beta=knobs["beta"], gamma=knobs["gamma"]))
-
-    return Row(name, quantizer, loss, trials)
-
-
-def _annealed(steps: int) -> int:
-    """Temperatures fall during the first four fifths of a run."""
-    return max(1, 4 * steps // 5)
-
-
-def _loss(value: Callable[[Tensor, VQVAEOutput], Tensor]) -> Loss:
-    """Images and output to a scalar, as the loss that `fit` calls; logs the terms and the perplexity of the batch."""
-
-    def total(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        out = model(x)
-        return value(x, out), {**vqvae_terms(x, out), "batch_perplexity": perplexity(out.quantized.usage)}
-
-    return total
-
-
-def _dvae_value(x: Tensor, out: VQVAEOutput, beta: float) -> Tensor:
-    """Squared error of an image + β times the KL of its N positions, all divided by M, as in gmvq_loss."""
-    terms = vqvae_terms(x, out)
-    positions = out.quantized.codes[0].numel()
-    return terms["reconstruction"] + beta * positions / x[0].numel() * terms["kl"]
-
-
-ROWS: dict[str, Row] = {
-    "vqvae": _remedy("VQ-VAE", "plain", dict(commit=0.25), dict(commit=1), dict(commit=4), dict(commit=16)),
-    "l2": _remedy(
-        "VQ-VAE + l2", "cosine", dict(commit=0.1), dict(commit=0.03), dict(commit=0.25), dict(commit=1)
-    ),
-    "replace": _remedy(
-        "VQ-VAE + replace",
-        "revival",
-        dict(commit=0.25, timeout=5),
-        dict(commit=1, timeout=5),
-        dict(commit=0.25, timeout=20),
-        dict(commit=1, timeout=20),
-    ),
-    "l2_replace": _remedy(
-        "VQ-VAE + l2 + replace",
-        "cosine_revival",
-        dict(commit=0.1, timeout=5),
-        dict(commit=0.03, timeout=5),
-        dict(commit=0.1, timeout=20),
-        dict(commit=0.03, timeout=20),
-    ),
-    "sqvae": Row(
-        "SQ-VAE",
-        lambda K, D, steps, knobs: SQVAEQuantizer(
-            K, D, log_variance=float(knobs["log_variance"]), end=knobs["end"], steps=_annealed(steps)
-        ),
-        lambda knobs: _loss(sqvae_loss),
-        (
-            dict(log_variance=math.log(20), end=0.2),
-            dict(log_variance=0, end=0.2),
-            dict(log_variance=math.log(20), end=0.05),
-            dict(log_variance=0, end=0.05),
-        ),
-    ),
-    "gumbel": Row(
-        "Gumbel-VQVAE",
-        lambda K, D, steps, knobs: GumbelQuantizer(K, D, end=knobs["end"], steps=_annealed(steps)),
-        lambda knobs: _loss(lambda x, out: _dvae_value(x, out, knobs["beta"])),
-        (
-            dict(beta=0.01, end=1 / 16),
-            dict(beta=0.001, end=1 / 16),
-            dict(beta=0.01, end=0.5),
-            dict(beta=0.001, end=0.5),
-        ),
-    ),
-    "affine": _remedy(
-        "VQ-VAE + affine",
-        "affine",
-        dict(commit=0.25, eta=10),
-        dict(commit=1, eta=10),
-        dict(commit=0.25, eta=50),
-        dict(commit=1, eta=50),
-    ),
-    "opt": _remedy(
-        "VQ-VAE + OPT",
-        "opt",
-        dict(commit=0, opt_lr=50),
-        dict(commit=0, opt_lr=20),
-        dict(commit=0.25, opt_lr=50),
-        dict(commit=0.25, opt_lr=20),
-    ),
-    "affine_opt": _remedy(
-        "VQ-VAE + affine + OPT",
-        "affine_opt",
-        dict(commit=0, eta=10, opt_lr=50),
-        dict(commit=0, eta=10, opt_lr=20),
-        dict(commit=0.25, eta=10, opt_lr=50),
-        dict(commit=0.25, eta=10, opt_lr=20),
-    ),
-    "gmvq": _mixture(
-        "GM-VQ",
-        dict(beta=1, gamma=0.1, weight=1, end=0.1),
-        dict(beta=1, gamma=0.01, weight=1, end=0.1),
-        dict(beta=1, gamma=0.03, weight=1, end=0.1),
-        dict(beta=1, gamma=0.3, weight=1, end=0.1),
-    ),
-    "gmvq_entropy": _mixture(
-        "GM-VQ + Entropy",
-        dict(beta=2, gamma=0.1, weight=1, end=0.1),
-        dict(beta=4, gamma=0.1, weight=1, end=0.1),
-        dict(beta=8, gamma=0.1, weight=1, end=0.1),
-        dict(beta=16, gamma=0.1, weight=1, end=0.1),
-    ),
-}
-
-
-def build(row: str, s: Settings, channels: int, seed: int, knobs: Knobs) -> VQVAE:
-    """The autoencoder of one row. Encoder and decoder of a seed start alike in every row.
-
-    Args:
-        row: a key of ROWS.
-        s: settings: hidden, dim, codes, steps.
-        channels: of the images.
-        seed: of all initial weights.
-        knobs: what the row leaves open.
-    """
-    seed_everything(seed + 1_000_000)  # codes draw from a stream of their own
-    quantizer: Any = ROWS[row].quantizer(s["codes"], s["dim"], s["steps"], knobs)
-    seed_everything(seed)
-    decoder = Decoder(channels, hidden=s["hidden"], dim=s["dim"])
-    # Last, because one row wants K channels of it instead of D: its last layer is larger.
-    encoder = Encoder(channels, hidden=s["hidden"], dim=quantizer.input_dim)
-    return VQVAE(encoder, quantizer, decoder)
 
 
 class Run(NamedTuple):
@@ -257,27 +69,6 @@ class Run(NamedTuple):
 
 def _tag(knobs: Knobs) -> str:
     return "_".join(f"{knob}_{value:g}" for knob, value in knobs.items())
-
-
-def sizes(profile: str, name: str | None = None) -> Settings:
-    """Settings of a profile on a data set (by default the profile's own).
-
-    Raises:
-        ValueError: an unknown profile or data set.
-    """
-    if profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
-    s = PROFILES[profile]
-    name = name or s["data"]
-    if name not in DATA:
-        raise ValueError(f"data must be one of {', '.join(DATA)}, got {name!r}")
-    if profile != "smoke":
-        s = {
-            **s,
-            **DATA[name],
-            **(FEWER_STEPS if profile == "read" and name in ("celeba", "faces64") else {}),
-        }
-    return {**s, "data": name}
 
 
 def plan(
@@ -375,7 +166,7 @@ def work(runs: Sequence[Run], folder: Path, deadline: float, progress: bool = Fa
             with _alone(_stem(run, folder)) as mine:
                 if not mine or finished(_stem(run, folder), run.settings):
                     continue
-                sets = sets or remedies.split(run.settings)
+                sets = sets or split(run.settings)
                 _train(run, sets, folder, over, progress)
     except (Stopped, KeyboardInterrupt):
         if parent is None:  # a worker leaves the word to the process that started it
@@ -402,7 +193,7 @@ def _train(
     s, stem = run.settings, _stem(run, folder)
     try:
         result = train_once(
-            lambda: (build(run.row, s, train.shape[1], run.seed, run.knobs), until),
+            lambda: (build(run.row, s, train, run.seed, run.knobs), until),
             s,
             train,
             held if run.held else test.x,
@@ -569,29 +360,6 @@ def record(
     return seeds
 
 
-def table(values: Sequence[Mapping[str, float]], name: str) -> Table:
-    """The table in Markdown: mean ± standard deviation over the seeds that have a row, beside the paper's numbers.
-
-    Args:
-        values: the numbers of each seed, as `values_of` or the ledger has them.
-        name: data set.
-    """
-    paper = PAPER.get(name, {})
-    head = ["", "MSE / 10⁻³", "perplexity", "codes in use", "seeds"]
-    lines = [head + (["paper: MSE / 10⁻³", "perplexity"] if paper else [])]
-    for key, row in ROWS.items():
-        many = [v for v in values if f"{key}_mse" in v]
-        if not many:
-            continue
-        cells = [
-            _mean([factor * v[f"{key}_{metric}"] for v in many], digits)
-            for metric, factor, digits in (("mse", 1000, 2), ("perplexity", 1, 1), ("active_codes", 1, 0))
-        ]
-        theirs = ["" if number is None else f"{number:g}" for number in paper.get(key, (None, None))]
-        lines.append([row.name, *cells, str(len(many)), *(theirs if paper else [])])
-    return _markdown(lines)
-
-
 def trials_table(results: Sequence[tuple[Run, dict[str, Any]]]) -> Table:
     """All trials in Markdown, measured on held-out training images; the best of a row is marked."""
     best = {
@@ -604,36 +372,7 @@ def trials_table(results: Sequence[tuple[Run, dict[str, Any]]]) -> Table:
         tried = ", ".join(f"{knob} {value:.3g}" for knob, value in run.knobs.items())
         mark = "*" if v["mse"] == best[run.row] else ""
         lines.append([ROWS[run.row].name, tried, f"{1000 * v['mse']:.2f}", f"{v['perplexity']:.1f}", mark])
-    return _markdown(lines)
-
-
-def _mean(numbers: Sequence[float], digits: int) -> str:
-    spread = f" ± {stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
-    return f"{fmean(numbers):.{digits}f}{spread}"
-
-
-def _markdown(lines: list[list[str]]) -> Table:
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(lines[0]))]
-    rows = [
-        [
-            cell.ljust(w) if i == 0 else cell.rjust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
-    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return Table("\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]]))
-
-
-CONVENTIONS = (
-    "MSE: mean over pixels and channels of images in [0, 1], decoded from the chosen codes without noise. "
-    "Perplexity: all {tokens:,} codes of the {images:,} pictures counted together. One encoder, decoder, batch size, "
-    "optimiser and number of steps ({steps:,}) in all rows; no codebook starts from k-means."
-)
-PAPERS_OWN = (
-    "The paper's numbers are of other networks and a longer training; its pixel range and codebook size are not known "
-    "to us. Where a cell is empty we do not know its number."
-)
+    return markdown(lines)
 
 
 def reproduce(

@@ -15,8 +15,9 @@ import torch
 from vqbook import cli, reproduce
 from vqbook.experiments import train_once
 from vqbook.remedies import split
-from vqbook.reproduce import DATA, PAPER, ROWS, build, choose, look, plan, record, sizes, table, train_all
+from vqbook.reproduce import choose, look, plan, record, train_all
 from vqbook.results import Ledger
+from vqbook.table1 import DATA, METRICS, OURS, PAPER, PROFILES, ROWS, build, sizes, table
 from vqbook.train import fit, load_checkpoint
 
 TINY = {
@@ -51,7 +52,7 @@ def numbers(found: reproduce.Found) -> dict[str, Any]:
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_trains_every_part_from_the_same_start(row: str) -> None:
     x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    model, first = (build(key, TINY, 3, 5, FIRST[key]).train() for key in (row, "vqvae"))
+    model, first = (build(key, TINY, x, 5, FIRST[key]).train() for key in (row, "vqvae"))
     decoders = zip(model.decoder.parameters(), first.decoder.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in decoders)
     trunks = zip(list(model.encoder.parameters())[:-2], list(first.encoder.parameters())[:-2], strict=True)
@@ -61,6 +62,15 @@ def test_every_row_trains_every_part_from_the_same_start(row: str) -> None:
     for part in (model.encoder, model.decoder):
         assert all(p.grad is not None and p.grad.any() for p in part.parameters())
     assert 1 <= terms["batch_perplexity"] <= TINY["codes"]
+
+
+def test_only_the_rows_that_say_so_start_from_k_means() -> None:
+    x = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain, started = (build(row, TINY, x, 5, FIRST[row]) for row in ("vqvae", "kmeans"))
+    z = plain.encoder(x[:32]).permute(0, 2, 3, 1)
+    far, near = ((z - m.quantizer(z).z_q).square().mean().item() for m in (plain, started))
+    assert near < 0.5 * far
+    assert {key for key, row in ROWS.items() if row.kmeans} == {"gmvq", "gmvq_entropy", "kmeans"}
 
 
 def test_trials_are_as_many_for_every_row_and_have_names_of_their_own() -> None:
@@ -76,11 +86,11 @@ def test_smoke_makes_all_rows_prints_them_and_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("vqbook.results._folder", lambda: tmp_path / "book")
-    monkeypatch.setitem(reproduce.PROFILES, "smoke", TINY)
+    monkeypatch.setitem(PROFILES, "smoke", TINY)
     words = ["reproduce", "gmvq-table1", "--profile", "smoke", "--ledger"]
     assert cli.main(words) == 0
     said = capsys.readouterr().out
-    assert all(f"| {row.name} " in said for row in ROWS.values())
+    assert all(f"| {row.name} " in said for row in ROWS.values()) and said.count("(ours)") == len(OURS)
     for part in (
         "glyphs: 40 training and 8 test",
         "all 512 codes of the 8 pictures",
@@ -90,7 +100,7 @@ def test_smoke_makes_all_rows_prints_them_and_records(
         assert part in said
     entry = Ledger(tmp_path / "book").load("gmvq-table1-glyphs-smoke")
     values = entry["runs"][0]["values"]
-    assert {f"{row}_{metric}" for row in ROWS for metric in reproduce.METRICS} <= set(values)
+    assert {f"{row}_{metric}" for row in ROWS for metric in METRICS} <= set(values)
     assert values["vqvae_commit"] == FIRST["vqvae"]["commit"] and set(entry["runs"][0]["history"]) == set(
         ROWS
     )
@@ -99,7 +109,7 @@ def test_smoke_makes_all_rows_prints_them_and_records(
     assert files == {f"{row}.json" for row in ROWS}  # a finished run leaves no checkpoint
     monkeypatch.setattr("vqbook.experiments.fit", lambda *_, **__: pytest.fail("trained again"))
     assert cli.main(words) == 0
-    assert "all 11 runs are there" in capsys.readouterr().out
+    assert f"all {len(ROWS)} runs are there" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_ends_like_one_that_was_not(
@@ -157,10 +167,10 @@ def test_a_slice_ends_in_time_and_the_next_goes_on(
         assert slices < 10
     assert slices > 2
     assert numbers(found) == numbers(straight)
-    monkeypatch.setitem(reproduce.PROFILES, "smoke", TINY)
+    monkeypatch.setitem(PROFILES, "smoke", TINY)
     assert cli.main(["reproduce", "gmvq-table1", "--profile", "smoke", "--minutes", "0.5"]) == 0
     said = capsys.readouterr().out
-    assert "0 of 11 runs are done; the same command goes on with: seed 0, VQ-VAE; " in said
+    assert f"0 of {len(ROWS)} runs are done; the same command goes on with: seed 0, VQ-VAE; " in said
 
 
 def test_two_jobs_give_what_one_gives(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -241,20 +251,20 @@ def test_settings_are_the_best_trials_of_the_ledger(tmp_path: Path) -> None:
 def test_trials_are_measured_on_training_images_and_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(reproduce.PROFILES, "smoke", TINY)
+    monkeypatch.setitem(PROFILES, "smoke", TINY)
     assert cli.main(["reproduce", "gmvq-table1-settings", "--profile", "smoke", "--rows", "vqvae"]) == 0
     said = capsys.readouterr().out
     assert "glyphs: 8 held-out training images" in said and "commit 16" in said and said.count("*") == 1
     run = plan(TINY, seeds=[0], rows=["vqvae"], trials=True, chosen={})[0]
     train, held, _ = split(run.settings)
     result = json.loads(Path(f"runs/gmvq-table1-settings-glyphs-smoke/seed-0/{run.name}.json").read_text())
-    make = lambda: (build("vqvae", run.settings, 3, 0, run.knobs), ROWS["vqvae"].loss(run.knobs))  # noqa: E731
+    make = lambda: (build("vqvae", run.settings, train, 0, run.knobs), ROWS["vqvae"].loss(run.knobs))  # noqa: E731
     again = train_once(make, run.settings, train, held, stem=None, progress=False)
     assert result["values"] == again["values"] and result["values"]["tokens"] == 8 * 64
 
 
 def test_the_papers_numbers_stand_beside_ours_where_they_are_known() -> None:
-    values = [{f"{row}_{metric}": 0.003 for row in ROWS for metric in reproduce.METRICS}] * 2
+    values = [{f"{row}_{metric}": 0.003 for row in ROWS for metric in METRICS}] * 2
     lines = {line.split("|")[1].strip(): line for line in table(values, "cifar10").splitlines()}
     assert "3.00 ± 0.00" in lines["GM-VQ"] and "3.13" in lines["GM-VQ"] and "731.9" in lines["GM-VQ"]
     assert lines["VQ-VAE"].split("|")[-3:-1] == [
