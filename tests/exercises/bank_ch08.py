@@ -190,8 +190,8 @@ def larger_decoder(makers, seed):
 
 BANK = {
     "ex-gv-objective": [
-        Wrong("terms not scaled", _objective(factor=lambda N, M: 1), says="factor N / M"),
-        Wrong("divided by M alone", _objective(factor=lambda N, M: 1 / M), says="has N positions"),
+        Wrong("terms not scaled", _objective(factor=lambda N, M: 1), says="factor N / P"),
+        Wrong("divided by P alone", _objective(factor=lambda N, M: 1 / M), says="has N positions"),
         Wrong("objective of an image", _objective(error="image", factor=lambda N, M: N), says="divides all of it"),
         Wrong("sum and mean", _objective(error="image", factor=lambda N, M: 1), says="reductions are mixed"),
         Wrong("sum over the batch", _objective(error="sum", factor=lambda N, M: N), says="over the batch"),

@@ -45,13 +45,13 @@ def _explained(arrived: float, right: float, slips: dict[str, float]) -> None:
 
 @check("ex-gv-objective", takes="x, x_hat, log_q, sq_dist, beta, gamma")
 def objective(answer: Answer, rng: torch.Generator) -> str:
-    """A scalar: mean squared error + N / M (gamma E_q d + beta KL(batch mean of q || uniform))."""
+    """A scalar: mean squared error + N / P (gamma E_q d + beta KL(batch mean of q || uniform))."""
     for B, side, K, beta, gamma in ((3, 4, 6, 7.0, 3.0), (5, 2, 9, 9.0, 0.0), (4, 4, 5, 0.0, 5.0)):
         x = torch.rand(B, 3, 4 * side, 4 * side, generator=rng)
         x_hat = x + 0.2 * torch.randn(x.shape, generator=rng)
         sq_dist = 3 * torch.rand(B, side, side, K, generator=rng)
         log_q = (2 * torch.randn(B, side, side, K, generator=rng)).log_softmax(-1)
-        N, M = side * side, x[0].numel()
+        N, P = side * side, x[0].numel()
         q, sq_error = log_q.exp(), (x - x_hat).square()
         mean = q.reshape(-1, K).mean(0)
         pull = (q * sq_dist).sum(-1).mean().item()
@@ -61,16 +61,16 @@ def objective(answer: Answer, rng: torch.Generator) -> str:
         in_image = math.log(K) + (by_image * by_image.log()).sum(-1).mean().item()
         nearest = sq_dist.gather(-1, log_q.argmax(-1, keepdim=True)).mean().item()
         mse, image = sq_error.mean().item(), sq_error.sum((1, 2, 3)).mean().item()
-        right = mse + N / M * (gamma * pull + beta * aggregate)
+        right = mse + N / P * (gamma * pull + beta * aggregate)
         found = answer(x, x_hat, log_q.requires_grad_(), sq_dist, beta, gamma)
         value = _number(found, "the loss")
         both = gamma * pull + beta * aggregate
         slips = {
             "The reductions are mixed: the error is a mean over pixels and channels, so the other terms take the "
-            "factor N / M.": mse + both,
-            "The reductions are mixed: the bracket is divided by M as well, but an image has N positions. The factor "
-            "is N / M.": mse + both / M,
-            "This is the objective of an image, its error summed. The convention divides all of it by M, pixels "
+            "factor N / P.": mse + both,
+            "The reductions are mixed: the bracket is divided by P as well, but an image has N positions. The factor "
+            "is N / P.": mse + both / P,
+            "This is the objective of an image, its error summed. The convention divides all of it by P, pixels "
             "times channels.": image + N * both,
             "The error is summed over the image and the other terms are not summed over positions: the reductions "
             "are mixed.": image + both,
@@ -81,27 +81,27 @@ def objective(answer: Answer, rng: torch.Generator) -> str:
             slips |= {
                 "The mean of the entropies stands where the entropy of the mean belongs: this is the ELBO's code term. "
                 "Average q over all positions of the batch first.": mse
-                + N / M * (gamma * pull + beta * each),
+                + N / P * (gamma * pull + beta * each),
                 "Each image has its own aggregate here; the batch has one, over all its positions.": mse
-                + N / M * (gamma * pull + beta * in_image),
+                + N / P * (gamma * pull + beta * in_image),
                 "log K is missing: this is minus the entropy, not the divergence from the uniform prior. Its gradient "
                 "is the same, its value is not a KL.": mse
-                + N / M * (gamma * pull + beta * (aggregate - math.log(K))),
+                + N / P * (gamma * pull + beta * (aggregate - math.log(K))),
                 "The entropy is rewarded with the wrong sign: an even use of codes should make the loss "
-                "smaller.": mse + N / M * (gamma * pull - beta * aggregate),
+                "smaller.": mse + N / P * (gamma * pull - beta * aggregate),
             }
         if gamma:
             slips |= {
                 "The pull counts the likeliest code alone; it is the expectation over q.": mse
-                + N / M * (gamma * nearest + beta * aggregate),
+                + N / P * (gamma * nearest + beta * aggregate),
                 "The pull is averaged over the codes as if all were equally likely; weight them with q.": mse
-                + N / M * (gamma * sq_dist.mean().item() + beta * aggregate),
+                + N / P * (gamma * sq_dist.mean().item() + beta * aggregate),
             }
         _explained(value, right, slips)
         expect_close(torch.tensor(value), torch.tensor(right), name="the loss")
         if beta and not (isinstance(found, Tensor) and found.requires_grad):
             fail("no gradient reaches log_q: compute with tensors, without .item() or .detach().")
-    return "one mean over pixels, one expectation over codes, one divergence of the batch, at N / M."
+    return "one mean over pixels, one expectation over codes, one divergence of the batch, at N / P."
 
 
 @check("ex-gv-numbers", takes="batches")
