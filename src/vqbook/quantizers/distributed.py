@@ -30,22 +30,22 @@ def all_sum(x: Tensor) -> Tensor:
     return total
 
 
-def all_mean(x: Tensor) -> Tensor:
+def all_mean(total: Tensor, rows: int) -> Tensor:
     """Mean over the rows of all ranks, with the gradient that DistributedDataParallel expects of each.
 
     It averages gradients over ranks. So each rank's share of the mean is differentiated as if it counted once for each
     rank; nothing is exchanged in the backward pass.
 
     Args:
-        x: this rank's rows, (n, ...); ranks may differ in n.
+        total: sum of this rank's rows, of one shape on all ranks.
+        rows: how many these are; ranks may differ.
     Returns:
-        (...), in value the same on all ranks up to rounding.
+        The shape of `total`, in value the same on all ranks up to rounding.
     """
     ranks = world_size()
     if ranks == 1:
-        return x.mean(0)
-    _, total = place(len(x), x.device)
-    share = x.sum(0) / total
+        return total / rows
+    share = total / place(rows, total.device)[1]
     return ranks * share + (all_sum(share) - ranks * share).detach()
 
 

@@ -15,6 +15,7 @@ from vqbook.quantizers.base import Codebook, Quantized, check_size
 from vqbook.quantizers.distributed import all_mean, from_first
 from vqbook.quantizers.gumbel import exponential_schedule, gumbel_softmax
 from vqbook.quantizers.kmeans import kmeans_start
+from vqbook.quantizers.soft_lookup import soft_lookup
 
 Mixing = Literal["variance", "deviation"]
 TERMS = ("distance", "latent_kl", "aggregate_kl", "code_kl")
@@ -66,7 +67,7 @@ class GaussianMixtureQuantizer(Codebook):
         dim: int,
         *,
         sigma: float = math.sqrt(0.5),
-        spread: float = 200.0,
+        spread: float = 5.0,
         sigma_z: float = 1.0,
         mixing: Mixing = "variance",
         start: float = 1.0,
@@ -142,45 +143,63 @@ class GaussianMixtureQuantizer(Codebook):
             ValueError: wrong last dimension, or nothing to quantise.
         """
         with torch.autocast(z_e.device.type, enabled=False):
-            z = self.check(z_e)
-            logits = self.logits(z)
-            log_q = logits.log_softmax(-1)  # (..., K)
-            codes = log_q.argmax(-1)
-            z_q = self.draw(z, log_q) if self.training else self.lookup(codes)
-            return Quantized(z_q, codes, self._terms(z, logits, log_q), self.count(codes))
+            z = self.check(z_e).reshape(-1, self.dim)
+            dense = not self.training or self.mixing == "deviation" or "latent_kl" in self.terms
+            z_q, codes, q_sum, rows = self._dense(z) if dense else self._in_blocks(z)
+            if self.training:
+                self.step = self.step + 1  # not in place: a compiled backward may read the old one again
+            terms = {name: value.mean() for name, value in rows.items() if name in self.terms}
+            if "aggregate_kl" in self.terms:
+                terms["aggregate_kl"] = self._aggregate_kl(all_mean(q_sum, len(z)))
+            codes = codes.reshape(z_e.shape[:-1])
+            return Quantized(z_q.reshape(z_e.shape), codes, terms, self.count(codes))
 
-    def draw(self, z: Tensor, log_q: Tensor) -> Tensor:
-        """A differentiable draw from q(z | x) at the present temperature, which then moves on: (..., D)."""
-        y = gumbel_softmax(log_q, self.temperature)
-        self.step = self.step + 1  # not in place: a compiled backward may read the old one again
-        variances = self.variances(z)
-        if self.mixing == "variance":
-            deviation = root((y * variances).sum(-1, keepdim=True))
-        else:
-            deviation = (y * root(variances)).sum(-1, keepdim=True)
-        return y @ self.codebook + deviation * torch.randn_like(z)
-
-    def _terms(self, z: Tensor, logits: Tensor, log_q: Tensor) -> dict[str, Tensor]:
-        q = log_q.exp()
-        terms = {}
-        if "distance" in self.terms:
-            terms["distance"] = -2 * (q * (logits - self.log_prior)).sum(-1).mean()
+    def _dense(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """By the definitions, with arrays of N x K: z_q (N, D), codes (N,), sum of q (K,) and terms of each row."""
+        logits = self.logits(z)
+        log_q = logits.log_softmax(-1)  # (N, K)
+        q, codes = log_q.exp(), log_q.argmax(-1)
+        rows = {
+            "distance": -2 * (q * (logits - self.log_prior)).sum(-1),
+            "code_kl": (q * (log_q - self.log_prior)).sum(-1),
+        }
         if "latent_kl" in self.terms:
-            terms["latent_kl"] = (q * latent_kl(self.variances(z), self.sigma_z, self.dim)).sum(-1).mean()
-        if "aggregate_kl" in self.terms:
-            terms["aggregate_kl"] = self._aggregate_kl(q.reshape(-1, self.num_codes))
-        if "code_kl" in self.terms:
-            terms["code_kl"] = categorical_kl(q, self.log_prior).mean()
-        return terms
+            rows["latent_kl"] = (q * latent_kl(self.variances(z), self.sigma_z, self.dim)).sum(-1)
+        if not self.training:
+            return self.lookup(codes), codes, q.sum(0), rows
+        y, variances = gumbel_softmax(log_q, self.temperature), self.variances(z)
+        shared = self.mixing == "variance"
+        deviation = root((y * variances).sum(-1)) if shared else (y * root(variances)).sum(-1)
+        return self._noisy(y @ self.codebook, deviation), codes, q.sum(0), rows
 
-    def _aggregate_kl(self, q: Tensor) -> Tensor:
-        """Of the batch; with `ema`, of the running average, whose prices the present rows pay."""
-        batch = all_mean(q)  # (K,)
+    def _in_blocks(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        """The same in training, but for latent_kl, with one array of N x K: chapter 8."""
+        centre = self.codebook.detach().mean(
+            0
+        )  # distances do not change, and rounding is that of small numbers
+        z, means, w = z - centre, self.codebook - centre, self.weights
+        values = torch.cat([self.codebook, means.square().sum(-1, keepdim=True)], 1)
+        found = soft_lookup(z * w, means, -0.5 * means.square() @ w, values, self.temperature)
+        mean = found.read[:, :-1]
+        squares = z.square().sum(-1) - 2 * (z * (mean - centre)).sum(-1) + found.read[:, -1]  # mixed by y
+        rows = {
+            "distance": z.square() @ w - 2 * found.score,
+            "code_kl": found.score - found.log_total + math.log(self.num_codes),
+        }
+        deviation = root(squares.clamp_min(0) / (2 * self.sigma**2 * self.dim))
+        return self._noisy(mean, deviation), found.codes, found.usage, rows
+
+    @staticmethod
+    def _noisy(mean: Tensor, deviation: Tensor) -> Tensor:
+        return mean + deviation.unsqueeze(-1) * torch.randn_like(mean)
+
+    def _aggregate_kl(self, batch: Tensor) -> Tensor:
+        """Of the batch, (K,); with `ema`, of the running average, whose prices the present rows pay."""
         if self.ema is None:
             return categorical_kl(batch, self.log_prior)
         if self.training:
             self.aggregate = (self.ema * self.aggregate + (1 - self.ema) * batch).detach()
-        prices = self.aggregate.clamp_min(torch.finfo(q.dtype).tiny).log() - self.log_prior
+        prices = self.aggregate.clamp_min(torch.finfo(batch.dtype).tiny).log() - self.log_prior
         paid = (batch * prices).sum()
         return categorical_kl(self.aggregate, self.log_prior) + paid - paid.detach()
 
@@ -197,7 +216,8 @@ class GaussianMixtureQuantizer(Codebook):
             ValueError: fewer vectors than codes, another last dimension, or no spread.
         """
         flat = self.check(z.detach()).reshape(-1, self.dim)
-        variance = all_mean((flat - all_mean(flat)).square()).sum()
+        centre = all_mean(flat.sum(0), len(flat))
+        variance = all_mean((flat - centre).square().sum(), len(flat))
         if not variance > 0:
             raise ValueError("all encoder outputs are equal: their spread has no scale")
         self.codebook.copy_(kmeans_start(flat, self.num_codes, generator))
@@ -206,6 +226,8 @@ class GaussianMixtureQuantizer(Codebook):
 
 def squared_distances(z: Tensor, codes: Tensor) -> Tensor:
     r"""$\lVert z - \mu_k \rVert^2$ by one matrix product, (..., D), (K, D) -> (..., K)."""
+    centre = codes.detach().mean(0)
+    z, codes = z - centre, codes - centre
     return (z.square().sum(-1, keepdim=True) - 2 * z @ codes.T + codes.square().sum(-1)).clamp_min(0)
 
 

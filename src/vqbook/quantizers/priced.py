@@ -63,7 +63,7 @@ class PricedVectorQuantizer(VectorQuantizer):
     @torch.no_grad()
     def _step(self, z: Tensor, codes: Tensor) -> None:
         counts = self.count(codes)
-        error = all_mean((z - self.codebook[codes]).square().sum(-1).flatten())
+        error = all_mean((z - self.codebook[codes]).square().sum(), codes.numel())
         size = self.price_lr * self.num_codes * self.beta * error / (self.beta + error)
         demand = counts / counts.sum()
         self.prices = self.prices + size * (demand - (self.prices / self.beta).softmax(0))
