@@ -174,9 +174,7 @@ class GaussianMixtureQuantizer(Codebook):
 
     def _in_blocks(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         """The same in training, but for latent_kl, with one array of N x K: chapter 8."""
-        centre = self.codebook.detach().mean(
-            0
-        )  # distances do not change, and rounding is that of small numbers
+        centre = self.codebook.detach().mean(0)  # no distance changes, and small numbers are rounded less
         z, means, w = z - centre, self.codebook - centre, self.weights
         values = torch.cat([self.codebook, means.square().sum(-1, keepdim=True)], 1)
         found = soft_lookup(z * w, means, -0.5 * means.square() @ w, values, self.temperature)
