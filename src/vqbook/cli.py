@@ -103,9 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--jobs", type=_positive, default=1, help="models trained at once on one device")
     command.add_argument("--minutes", type=_minutes, help="stop cleanly before so many minutes are over")
     command.add_argument("--out", type=Path, help="folder for results (default: runs/TABLE-DATA-PROFILE)")
-    command.add_argument(
-        "--ledger", action="store_true", help="record seeds with all rows into the book's results"
-    )
+    command.add_argument("--ledger", action="store_true", help="record what is whole into the book's results")
     command.set_defaults(run=_reproduce)
 
     command = commands.add_parser("data", help="list, fetch or check data sets")

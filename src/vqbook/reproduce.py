@@ -39,6 +39,7 @@ from vqbook.table1 import (
 )
 from vqbook.train import pick_device
 
+TABLE, SETTINGS = "gmvq-table1", "gmvq-table1-settings"  # names in the ledger, before data set and profile
 MARGIN = 20.0  # seconds of a slice that are left for measuring and for coming to an end
 
 
@@ -110,25 +111,26 @@ def choose(name: str, profile: str, ledger: Ledger) -> tuple[dict[str, Knobs], s
     Args:
         name: data set.
         profile: smoke, read or full.
-        ledger: where the trials are; those of CIFAR-10 at read stand in for trials that were not made.
+        ledger: where the trials are. Those of CIFAR-10 at read stand in for trials that were not made, and a row's
+            first trial where there are none at all.
     Returns:
         ({row: knobs}, where they come from, in words).
-    Raises:
-        ValueError: the trials in the ledger are not those of ROWS.
     """
-    for entry in (f"gmvq-table1-settings-{name}-{profile}", "gmvq-table1-settings-cifar10-read"):
-        if entry not in ledger.names():
-            continue
-        best = {}
-        for key, row in ROWS.items():
-            errors = [_error(ledger.load(entry), f"{key}_{_tag(knobs)}_mse") for knobs in row.trials]
-            if min(errors) == math.inf:
-                raise ValueError(f"{entry} has no trial of {key} as it stands: make the entry again")
-            best[key] = row.trials[errors.index(min(errors))]
-        return best, f"Settings of each row: the best of its trials in {entry}"
-    return {
-        key: row.trials[0] for key, row in ROWS.items()
-    }, "Settings of each row: its first, none was tried"
+    sources = dict.fromkeys(f"{SETTINGS}-{which}" for which in (f"{name}-{profile}", "cifar10-read"))
+    entries = [ledger.load(source) for source in sources if source in ledger.names()]
+    best = {key: row.trials[0] for key, row in ROWS.items()}
+    used = {}
+    for key, row in ROWS.items():
+        for entry in entries:
+            errors = [_error(entry, f"{key}_{_tag(knobs)}_mse") for knobs in row.trials]
+            if min(errors) < math.inf:
+                best[key] = row.trials[errors.index(min(errors))]
+                used[key] = entry["name"]
+                break
+    whence = f"the best of its trials in {' and '.join(dict.fromkeys(used.values()))}" if used else ""
+    untried = ", ".join(ROWS[key].name for key in ROWS if key not in used)
+    rest = f"the first of its list, untried here, for {untried}" if untried else ""
+    return best, f"Settings of each row: {'; '.join(filter(None, (whence, rest)))}"
 
 
 def _error(entry: dict[str, Any], metric: str) -> float:
@@ -405,7 +407,7 @@ def reproduce(
         ValueError: unknown row, data set or profile, or a folder with results of other settings.
     """
     s = sizes(profile, name)
-    verb = "gmvq-table1-settings" if trials else "gmvq-table1"
+    verb = SETTINGS if trials else TABLE
     entry = f"{verb}-{s['data']}-{profile}"
     chosen, whence = choose(s["data"], profile, Ledger()) if not trials else ({}, "")
     wanted = plan(s, seeds=seeds, rows=rows, trials=trials, chosen=chosen)
@@ -417,6 +419,9 @@ def reproduce(
     train, test = images(s)
     whole = plan(s, seeds=seeds, rows=tuple(ROWS), trials=trials, chosen=chosen)
     looked = look(whole, folder)
+    if trials:  # a row counts when all of its trials are done
+        waiting = {run.row for run in looked.left}
+        looked = Found([(run, r) for run, r in looked.results if run.row not in waiting], [], looked.diverged)
     counted = s["n_held"] if trials else len(test)
     words = data_words(train, test) if not trials else f"{train.name}: {counted:,} held-out training images"
     if looked.results:
