@@ -149,7 +149,7 @@ ROWS: dict[str, Row] = {
     ),
     "gmvq": _mixture("GM-VQ", *_grid(beta=[0.3], gamma=(0.001, 0.01), spread=(15, 60), end=[0.5])),
     "gmvq_entropy": _mixture(
-        "GM-VQ + Entropy", *_grid(beta=(1, 3), gamma=[0.001], spread=(15, 60), end=[0.5])
+        "GM-VQ + Entropy", *_grid(beta=(1, 0.6), gamma=[0.001], spread=(15, 5), end=[0.5])
     ),
     "kmeans": _remedy("VQ-VAE + k-means start", "plain", *_grid(commit=(1, 0.25, 4, 16)), kmeans=True),
 }
