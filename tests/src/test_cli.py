@@ -127,7 +127,7 @@ def test_data_list_and_check(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_names_every_command() -> None:
-    for words in ([], ["train"], ["measure"], ["data"], ["ledger"]):
+    for words in ([], ["train"], ["measure"], ["reproduce"], ["data"], ["ledger"]):
         with pytest.raises(SystemExit) as left:
             cli.main([*words, "--help"])
         assert left.value.code == 0
