@@ -404,7 +404,7 @@ def gradient_of_the_code_term() -> float:
 
 
 @proof(
-    "eq-albo-problem", "eq-albo-kkt", "eq-albo-dual", "eq-albo-limits", kind="random models", tolerance=1e-5
+    "eq-albo-problem", "eq-albo-kkt", "eq-albo-dual", "eq-albo-limits", kind="random models", tolerance=1e-6
 )
 def market() -> float:
     """Twelve inputs and five codes, ten random scores, weights 0.1, 1 and 10: primal equals dual; mass lies only on

@@ -289,7 +289,7 @@ def clear_market(score: Tensor, log_prior: Tensor, beta: float = 1.0, *, smoothi
 
     $\max_q \mathbb{E}_x \sum_c q(c \mid x)\, s(x, c) - \beta\, \mathrm{KL}(\bar q \Vert p)$. The dual is minimised over
     prices by Newton's method, with the maximum over codes softened at a temperature that falls to `smoothing`. Dual
-    minus primal certifies the result: it is at most smoothing times log K, and rounding (1e-5 for beta = 1,000).
+    minus primal certifies the result: it is at most smoothing times log K, and rounding.
 
     Args:
         score: $s(x_i, c)$, reconstruction minus latent KL when code c is used, (n, K), float64.
@@ -314,24 +314,29 @@ def clear_market(score: Tensor, log_prior: Tensor, beta: float = 1.0, *, smoothi
         taken = soft * ((score - score.amax(-1, keepdim=True) - v) / soft).logsumexp(-1).mean()
         return taken + beta * (log_prior.exp() @ (v / beta).expm1()).log1p()
 
+    def gap(
+        v: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # what is taken, row by row; what v calls for; the difference
+        q, wanted = ((score - v) / soft).softmax(-1), (log_prior + v / beta).softmax(0)
+        return q, wanted, wanted - q.mean(0)
+
     while True:
         for _ in range(60):
-            q, wanted = ((score - price) / soft).softmax(-1), (log_prior + price / beta).softmax(0)
-            slope = wanted - q.mean(0)
+            q, wanted, slope = gap(price)
             if slope.abs().max() < 1e-12:
                 break
             bend = (torch.diag(q.mean(0)) - q.T @ q / n) / soft
             bend = bend + (torch.diag(wanted) - torch.outer(wanted, wanted)) / beta
-            bend = bend + torch.full_like(
-                bend, bend.diagonal().max().item() / K
-            )  # prices are free up to a constant
+            bend = bend + torch.full_like(bend, bend.diagonal().max().item() / K)  # prices: up to a constant
             step, length, now = torch.linalg.solve(bend, slope), 1.0, value(price)
-            while length > 1e-6 and not value(price - length * step) < now:
+            while length > 1e-6:  # near the end rounding hides the value, and the gap still tells
+                tried = price - length * step
+                if value(tried) < now or gap(tried)[2].abs().max() < slope.abs().max() / 2:
+                    break
                 length /= 2
-            if length <= 1e-6:  # rounding: no better price can be told from this one
+            else:
                 break
-            price = price - length * step
-            price = price - (log_prior.exp() * price).sum()
+            price = tried - log_prior.exp() @ tried
         if soft <= smoothing:
             break
         soft = max(soft / 2, smoothing)
