@@ -105,6 +105,7 @@ ROWS: dict[str, Row] = {
     "group_image": Row(group=64, by_image=True),
     "ema": Row(ema=0.9),
     **{f"batch_{batch}": Row(batch=batch) for batch in (4, 32)},
+    **{f"batch_{batch}_revival": Row("revival", batch=batch) for batch in (4, 32)},
     **{f"gamma_{g}_{f:g}": Row(factor=f, gamma=g * GAMMA) for f in (0.1, 1.0) for g in (0, 10)},
     "gamma_3_1": Row(gamma=3 * GAMMA),
     **{f"spread_{spread:g}": Row(spread=spread) for spread in (0.5, 50.0, 1.5, 15.0)},
