@@ -66,13 +66,21 @@ def _log_mean(log_w, axis=0):
     return log_w.logsumexp(axis) - math.log(log_w.shape[axis])
 
 
-def underflows(lik, prior, q):
-    return _weights(lik, prior, q).exp().mean(0).log()
+def underflows(log_w):
+    return log_w.exp().mean(0).log()
 
 
-def sum_without_max(lik, prior, q):
-    log_w = _weights(lik, prior, q).float()
-    return (log_w.exp().sum(0).log() - math.log(len(log_w))).double()
+def sum_without_max(log_w):
+    return (log_w.float().exp().sum(0).log() - math.log(len(log_w))).double()
+
+
+def _share(log_w):
+    return log_w.softmax(0).max(0).values
+
+
+def _iw(bound=_log_mean, share=_share, weights=_weights):
+    """An answer to ex-iw with one of its halves, or the weights of both, replaced."""
+    return lambda *a: (bound(weights(*a)), share(weights(*a)))
 
 
 def given(x, x_hat, mean, log_var, sigma=1.0):
@@ -127,21 +135,32 @@ BANK = {
         Wrong("only one result", lambda *a: _exact(*a[:-1]), says="return two things"),
     ],
     "ex-iw": [
-        Wrong("average of logarithms", lambda *a: _weights(*a).mean(0), says="the ELBO"),
-        Wrong("exp underflows", underflows, says="torch.logsumexp"),
-        Wrong("sum of exp underflows", sum_without_max, says="torch.logsumexp"),
-        Wrong("no log k", lambda *a: _weights(*a).logsumexp(0), says="log k is missing"),
-        Wrong("plus log k", lambda *a: _weights(*a).logsumexp(0) + math.log(len(a[0])), says="subtracts it"),
-        Wrong("divided by k", lambda *a: _weights(*a).logsumexp(0) / len(a[0]), says="inside the logarithm"),
-        Wrong("over the images", lambda *a: _log_mean(_weights(*a), 1), says="axis 0"),
-        Wrong("all together", lambda *a: _log_mean(_weights(*a).flatten()), says="different images"),
-        Wrong("mean over images", lambda *a: _log_mean(_weights(*a)).mean(), says="one number for each"),
-        Wrong("q added", lambda lik, p, q: _log_mean(lik + p + q), says="divided by q"),
-        Wrong("q forgotten", lambda lik, p, q: _log_mean(lik + p), says="log_q is left out"),
-        Wrong("prior forgotten", lambda lik, p, q: _log_mean(lik - q), says="prior is left out"),
-        Wrong("largest weight", lambda *a: _weights(*a).max(0).values, says="largest weight"),
-        Wrong("negative", lambda *a: -_log_mean(_weights(*a)), says="wrong sign"),
-        Wrong("no logarithm", lambda *a: _weights(*a).exp().mean(0), says="without its logarithm"),
+        Wrong("average of logarithms", _iw(lambda w: w.mean(0)), says="the ELBO"),
+        Wrong("exp underflows", _iw(underflows), says="torch.logsumexp"),
+        Wrong("sum of exp underflows", _iw(sum_without_max), says="torch.logsumexp"),
+        Wrong("no log k", _iw(lambda w: w.logsumexp(0)), says="log k is missing"),
+        Wrong("plus log k", _iw(lambda w: w.logsumexp(0) + math.log(len(w))), says="subtracts it"),
+        Wrong("divided by k", _iw(lambda w: w.logsumexp(0) / len(w)), says="inside the logarithm"),
+        Wrong("over the images", _iw(lambda w: _log_mean(w, 1)), says="axis 0"),
+        Wrong("all together", _iw(lambda w: _log_mean(w.flatten())), says="different images"),
+        Wrong("mean over images", _iw(lambda w: _log_mean(w).mean()), says="one number for each"),
+        Wrong("q added", _iw(weights=lambda lik, p, q: lik + p + q), says="divided by q"),
+        Wrong("q forgotten", _iw(weights=lambda lik, p, q: lik + p), says="log_q is left out"),
+        Wrong("prior forgotten", _iw(weights=lambda lik, p, q: lik - q), says="prior is left out"),
+        Wrong("largest weight", _iw(lambda w: w.max(0).values), says="largest weight"),
+        Wrong("negative", _iw(lambda w: -_log_mean(w)), says="wrong sign"),
+        Wrong("no logarithm", _iw(lambda w: w.exp().mean(0)), says="without its logarithm"),
+        Wrong("bound alone", lambda *a: _log_mean(_weights(*a)), says="return two things"),
+        Wrong("all shares", _iw(share=lambda w: w.softmax(0)), says="largest of the k"),
+        Wrong("share of the images", _iw(share=lambda w: w.softmax(1).max(0).values), says="over the images"),
+        Wrong("smallest share", _iw(share=lambda w: w.softmax(0).min(0).values), says="smallest"),
+        Wrong("average share", _iw(share=lambda w: w.softmax(0).mean(0)), says="1/k whatever"),
+        Wrong("weight, no share", _iw(share=lambda w: w.exp().max(0).values), says="divide it by the sum"),
+        Wrong("over the average", _iw(share=lambda w: len(w) * _share(w)), says="divide by the sum"),
+        Wrong("share of logarithms", _iw(share=lambda w: w.max(0).values / w.sum(0)), says="shares of weights"),
+        Wrong("share overflows", _iw(share=lambda w: (w.exp() / w.exp().sum(0)).max(0).values),
+              says="the share is nan"),
+        Wrong("effective draws", _iw(share=lambda w: 1 / w.softmax(0).square().sum(0)), says="draws that count"),
     ],
     "ex-sum-mean": [
         Wrong("left as it was", given, says="both terms are still means"),

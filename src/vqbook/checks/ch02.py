@@ -164,11 +164,15 @@ def kl_two_ways(answer: Answer, rng: torch.Generator) -> str:
 
 @check("ex-iw", takes="log_lik, log_prior, log_q")
 def iw_bound(answer: Answer, rng: torch.Generator) -> str:
-    """log (1/k) sum_i exp(log_lik + log_prior - log_q), for weights (k, B), in log space."""
+    """log (1/k) sum_i exp(log_lik + log_prior - log_q), for weights (k, B), in log space; and max_i w_i / sum_i w_i."""
     k, B = 6, 4
     lik, prior, q = (_normal(k, B, rng=rng) for _ in range(3))
-    value = answer(lik, prior, q)
+    returned = answer(lik, prior, q)
+    if not isinstance(returned, tuple | list) or len(returned) != 2:
+        fail(f"return two things, the bound and the largest weight's share; {describe(returned)} arrived.")
+    value, share = returned
     refuse_numpy(value)
+    refuse_numpy(share, "the share")
 
     def bound(log_w: Tensor) -> Tensor:
         return log_w.logsumexp(0) - math.log(k)
@@ -204,16 +208,43 @@ def iw_bound(answer: Answer, rng: torch.Generator) -> str:
         ],
         "the bound",
     )  # fmt: skip
+    shares = log_w.softmax(0)
+    largest = shares.max(0).values
+    if isinstance(share, Tensor) and tuple(share.shape) == (k, B):
+        fail("the share still has one entry for each draw: keep the largest of the k.")
+    expect_shape(share, (B,), "the share")
+    _match(
+        share,
+        largest,
+        [
+            ("this is the largest weight itself; divide it by the sum of the k.", log_w.exp().max(0).values),
+            ("this is the logarithm of the largest weight; its share of the sum is asked.", log_w.max(0).values),
+            ("this is the logarithm of the share.", largest.log()),
+            ("the largest weight is divided by the average; divide by the sum.", k * largest),
+            ("this is the share of the smallest weight.", shares.min(0).values),
+            ("this is the average share, which is 1/k whatever the weights are.", shares.mean(0)),
+            ("the shares were taken over the images, axis 1.", log_w.softmax(1).max(0).values),
+            ("the logarithms were divided by one another: take shares of weights.",
+             log_w.max(0).values / log_w.sum(0)),
+            ("this is the number of draws that count, 1 / (sum of squared shares); the largest share is asked.",
+             1 / shares.square().sum(0)),
+        ],
+        "the share",
+    )  # fmt: skip
     for shift in (-3_000.0, 3_000.0):
-        far = answer(lik + shift, prior, q)
-        if not torch.isfinite(torch.as_tensor(far)).all():
-            fail(
-                f"with log-likelihoods near {shift:g} the bound is {float(far[0])}: exp leaves the range of the "
-                "numbers. Take the largest logarithm out first, or use torch.logsumexp."
-            )
+        far, far_share = answer(lik + shift, prior, q)
+        for name, result in (("bound", far), ("share", far_share)):
+            if not torch.isfinite(torch.as_tensor(result)).all():
+                fail(
+                    f"with log-likelihoods near {shift:g} the {name} is {float(result[0])}: exp leaves the range "
+                    "of the numbers. Take the largest logarithm out first, or use torch.logsumexp."
+                )
         expect_close(far, truth + shift, name=f"the bound, with log-likelihoods near {shift:g}", atol=1e-6)
-    expect_close(answer(lik[:1], prior[:1], q[:1]), log_w[0], name="the bound of a single draw")
-    return "weights are averaged before the logarithm, also thousands of nats below zero."
+        expect_close(far_share, largest, name=f"the share, with log-likelihoods near {shift:g}", atol=1e-6)
+    alone = answer(lik[:1], prior[:1], q[:1])
+    expect_close(alone[0], log_w[0], name="the bound of a single draw")
+    expect_close(alone[1], torch.ones_like(log_w[0]), name="the share of a single draw")
+    return "weights are averaged before the logarithm, and the share says whether one of them decides."
 
 
 @check("ex-sum-mean", takes="x, x_hat, mean, log_var, sigma=1.0")
