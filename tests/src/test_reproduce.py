@@ -257,7 +257,7 @@ def test_trials_are_measured_on_training_images_and_printed(
     monkeypatch.setitem(PROFILES, "smoke", TINY)
     assert cli.main(["reproduce", "gmvq-table1-settings", "--profile", "smoke", "--rows", "vqvae"]) == 0
     said = capsys.readouterr().out
-    assert "glyphs: 8 held-out training images" in said and "commit 16" in said and said.count("*") == 1
+    assert "glyphs: 8 held-out training images" in said and "commit 4" in said and said.count("*") == 1
     run = plan(TINY, seeds=[0], rows=["vqvae"], trials=True, chosen={})[0]
     train, held, _ = split(run.settings)
     result = json.loads(Path(f"runs/gmvq-table1-settings-glyphs-smoke/seed-0/{run.name}.json").read_text())
