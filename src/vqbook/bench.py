@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vqbook.bench_step import step_candidates
 from vqbook.experiments import device_words
 from vqbook.quantizers import EMAVectorQuantizer, VectorQuantizer, nearest_code, top_k_codes
 
@@ -26,6 +27,7 @@ LAYER: dict[str, tuple[Size, ...]] = {
     "cpu": ((65_536, 512, 64), (65_536, 1_024, 64), (16_384, 8_192, 64)),
     "cuda": ((65_536, 1_024, 64), (262_144, 1_024, 64), (65_536, 8_192, 64)),
 }
+STEP: dict[str, tuple[Size, ...]] = {"cpu": ((4_096, 1_024, 32),), "cuda": ((8_192, 1_024, 64),)}
 OURS, OURS_VECTORS = "vqbook: codes", "vqbook: codes and vectors"
 THEIRS = "vector-quantize-pytorch"
 _LARGEST = {
@@ -169,13 +171,23 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def extra_memory(name: str, size: Size, device: torch.device) -> float | None:
-    """Peak memory of one search beyond its inputs, in MiB, its results included.
+KINDS: dict[
+    str,
+    tuple[dict[str, tuple[Size, ...]], Callable[[Size, torch.device], dict[str, Callable[[], object]]], str],
+] = {  # kind: (sizes by device, candidates, what they are fed with)
+    "search": (SEARCH, search_candidates, "normally distributed vectors and codes"),
+    "layer": (LAYER, layer_candidates, "normally distributed vectors and codes"),
+    "gmvq": (STEP, step_candidates, "images of uniform noise; a whole training step"),
+}
+
+
+def extra_memory(name: str, size: Size, device: torch.device, kind: str = "search") -> float | None:
+    """Peak memory of one run beyond its inputs, in MiB, its results included.
 
     On a CPU a fresh process is asked (Linux alone can tell); on a GPU the allocator.
     """
     if device.type == "cuda":
-        candidate = search_candidates(size, device)[name]
+        candidate = KINDS[kind][1](size, device)[name]
         candidate()
         _wait()
         torch.cuda.reset_peak_memory_stats(device)
@@ -185,15 +197,15 @@ def extra_memory(name: str, size: Size, device: torch.device) -> float | None:
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     if sys.platform != "linux":
         return None
-    code = f"from vqbook import bench; print(bench._peak_here({name!r}, {size!r}))"
+    code = f"from vqbook import bench; print(bench._peak_here({name!r}, {size!r}, {kind!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def _peak_here(name: str, size: Size) -> float:
-    cpu = torch.device("cpu")
-    search_candidates((256, size[1], size[2]), cpu)[name]()  # loads libraries, starts threads
-    candidate = search_candidates(size, cpu)[name]
+def _peak_here(name: str, size: Size, kind: str) -> float:
+    cpu, candidates = torch.device("cpu"), KINDS[kind][1]
+    candidates((256, size[1], size[2]), cpu)[name]()  # loads libraries, starts threads
+    candidate = candidates(size, cpu)[name]
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = _status("VmRSS")
     candidate()
@@ -228,29 +240,30 @@ class Bench(NamedTuple):
 
 
 def run(kind: str, *, sizes: Iterable[Size] | None = None, repeats: int = 5) -> Bench:
-    """Time the search or the layer on the device that training would use.
+    """Time the search, the layer or a training step of GM-VQ on the device that training would use.
 
     Args:
-        kind: "search" or "layer".
-        sizes: (N, K, D) each; by default those of the book's page "How fast".
+        kind: "search", "layer" or "gmvq".
+        sizes: (N, K, D) each; by default those that the book shows.
         repeats: measured rounds.
     Raises:
         ValueError: an unknown kind.
     """
     from vqbook.train import pick_device
 
-    if kind not in ("search", "layer"):
-        raise ValueError(f'kind must be "search" or "layer", got {kind!r}')
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     device = pick_device()
     device = device if device.type in SEARCH else torch.device("cpu")
-    default, candidates = (SEARCH, search_candidates) if kind == "search" else (LAYER, layer_candidates)
+    default, candidates, _ = KINDS[kind]
     began = time.perf_counter()
     timings: dict[Size, dict[str, Timing]] = {}
     for size in sizes or default[device.type]:
         rows = paired(candidates(size, device), repeats=repeats)
-        if kind == "search":
+        if kind != "layer":
             rows = {
-                name: row._replace(extra_mib=extra_memory(name, size, device)) for name, row in rows.items()
+                name: row._replace(extra_mib=extra_memory(name, size, device, kind))
+                for name, row in rows.items()
             }
         timings[size] = rows
     return Bench(kind, device, repeats, time.perf_counter() - began, timings)
@@ -281,7 +294,7 @@ def record(bench: Bench) -> None:
         f"bench-{bench.kind}-{bench.device.type}",
         values=bench.values(),
         command=f"vqbook bench {bench.kind} --repeats {bench.repeats} --ledger",
-        data="normally distributed vectors and codes",
+        data=KINDS[bench.kind][2],
         note=f"Medians of paired repeats; beside us: {there or 'PyTorch alone'}.",
         profile="read",
         seed=0,

@@ -121,8 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all)")
     command.set_defaults(run=_ledger)
 
-    command = commands.add_parser("bench", help="time code search and quantiser layers against alternatives")
-    command.add_argument("kinds", nargs="*", metavar="KIND", help="search, layer (default: both)")
+    command = commands.add_parser(
+        "bench", help="time code search, quantiser layers and GM-VQ against alternatives"
+    )
+    command.add_argument("kinds", nargs="*", metavar="KIND", help="search, layer, gmvq (default: all)")
     command.add_argument("--repeats", type=_positive, default=5, help="paired repeats (default: 5)")
     command.add_argument("--sizes", type=_size, nargs="+", metavar="N,K,D", help="vectors, codes, dimensions")
     command.add_argument("--ledger", action="store_true", help="record into the book's results")
@@ -168,7 +170,7 @@ def _size(text: str) -> tuple[int, int, int]:
 def _bench(arguments: argparse.Namespace) -> None:
     from vqbook import bench
 
-    for kind in arguments.kinds or ("search", "layer"):
+    for kind in arguments.kinds or bench.KINDS:
         found = bench.run(kind, sizes=arguments.sizes, repeats=arguments.repeats)
         print(f"\n{kind}\n\n{bench.table(found)}", flush=True)
         if arguments.ledger:

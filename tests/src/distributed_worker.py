@@ -15,6 +15,8 @@ from vqbook.quantizers import (
     Alternating,
     CosineVectorQuantizer,
     EMAVectorQuantizer,
+    GaussianMixtureQuantizer,
+    PricedVectorQuantizer,
     Revival,
     VectorQuantizer,
 )
@@ -56,6 +58,26 @@ def learned_by_gradients(quantizer: nn.Module, rank: int, world: int) -> dict[st
     return dict(quantizer.state_dict())
 
 
+def learned_from_the_aggregate(rank: int, world: int, *, ema: float | None = None) -> dict[str, Tensor]:
+    """The code term is one of the whole batch, and its gradient reaches encoder, means and weights."""
+    encoder = nn.Linear(D, D)
+    torch.nn.init.eye_(encoder.weight)
+    quantizer = GaussianMixtureQuantizer(K, D, spread=20.0, ema=ema, generator=rng(0))
+    whole = nn.Sequential(encoder, quantizer)
+    model = whole if world == 1 else DistributedDataParallel(whole)
+    optimiser, values = torch.optim.SGD(whole.parameters(), lr=0.05), []
+    for step, z in enumerate(batches(rank, world, cut=N // 2)):
+        if step == 0:
+            quantizer.initialise(z, rng(7 + rank))
+        optimiser.zero_grad()
+        terms = model(z).terms
+        (terms["aggregate_kl"] + 0.01 * terms["distance"]).backward()
+        values.append(terms["aggregate_kl"].detach())
+        optimiser.step()
+    # both ranks have one value up to the rounding of its last digits
+    return {"values": (1e4 * torch.stack(values)).round(), **whole.state_dict()}
+
+
 def everything(rank: int, world: int) -> dict[str, Tensor]:
     found = {
         "ema": learned_by_averages(
@@ -72,6 +94,9 @@ def everything(rank: int, world: int) -> dict[str, Tensor]:
         "plain": learned_by_gradients(
             Revival(VectorQuantizer(K, D, generator=rng(0)), timeout=2), rank, world
         ),
+        "priced": learned_by_averages(PricedVectorQuantizer(K, D, beta=0.1, generator=rng(0)), rank, world),
+        "gmvq": learned_from_the_aggregate(rank, world),
+        "gmvq, ema": learned_from_the_aggregate(rank, world, ema=0.7),
     }
     return {f"{name}.{key}": value for name, parts in found.items() for key, value in parts.items()}
 

@@ -62,6 +62,16 @@ def test_report_has_a_row_a_candidate_and_size() -> None:
     assert sum(line.startswith("| 64, 8, 4 |") for line in lines) == len(found.timings[64, 8, 4])
 
 
+def test_a_step_of_the_mixture_beside_a_plain_one() -> None:
+    candidates = bench.step_candidates((128, 8, 4), CPU)
+    assert list(candidates)[:2] == ["vqbook: VQ-VAE", "vqbook: GM-VQ"]
+    for candidate in candidates.values():
+        candidate()
+    found = bench.run("gmvq", repeats=1, sizes=((128, 8, 4),))
+    assert "| 128, 8, 4 | vqbook: GM-VQ |" in bench.table(found)
+    assert found.values()["128x8x4 / vqbook: VQ-VAE / ratio"] == 1
+
+
 def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_folder", lambda: tmp_path)
     assert main(["bench", "layer", "--repeats", "1", "--sizes", "64,8,4", "--ledger"]) == 0

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vqbook.quantizers.distributed import all_sum, from_first, global_rows, place, world_size
+from vqbook.quantizers.distributed import all_mean, all_sum, from_first, global_rows, place, world_size
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 LAUNCHERS = {  # port 0: the rendezvous takes a free one itself
@@ -49,6 +49,12 @@ def test_the_scenarios_test_something(alone: dict[str, Tensor]) -> None:
         assert (alone[f"{name}.countdown"] < timeout).any()
     assert alone["opt.quantizer.seen"]
     assert alone["opt.velocity"].abs().sum() > 0
+    assert alone["priced.prices"].abs().max() > 0.01
+    for name in ("gmvq", "gmvq, ema"):
+        assert (
+            alone[f"{name}.values"].max() > 100
+            and (alone[f"{name}.0.weight"] - torch.eye(4)).abs().max() > 0.01
+        )
 
 
 def test_alone_nothing_is_exchanged() -> None:
@@ -57,4 +63,5 @@ def test_alone_nothing_is_exchanged() -> None:
     assert place(3, x.device) == (0, 3)
     assert torch.equal(all_sum(x), x) and not all_sum(x).requires_grad
     assert from_first(x) is x
+    assert torch.equal(all_mean(x.sum(0), 3), x.mean(0)) and all_mean(x.sum(0), 3).requires_grad
     assert torch.equal(global_rows(x, torch.tensor([2, 0, 2]), 0), x[[2, 0, 2]])
