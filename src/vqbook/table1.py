@@ -143,10 +143,10 @@ ROWS: dict[str, Row] = {
         lambda knobs: _loss(lambda x, out: _dvae_value(x, out, knobs["beta"])),
         _grid(beta=(0.01, 0.001), end=(0.5, 0.25)),
     ),
-    "affine": _remedy("VQ-VAE + affine", "affine", *_grid(commit=(0.25, 1), eta=(250, 100))),
+    "affine": _remedy("VQ-VAE + affine", "affine", *_grid(commit=(0.25, 1), eta=(10, 2))),
     "opt": _remedy("VQ-VAE + OPT", "opt", *_grid(commit=[0], opt_lr=(50, 100, 30, 20))),
     "affine_opt": _remedy(
-        "VQ-VAE + affine + OPT", "affine_opt", *_grid(commit=[0], eta=(10, 50), opt_lr=(50, 100))
+        "VQ-VAE + affine + OPT", "affine_opt", *_grid(commit=[0], eta=(10, 2), opt_lr=(50, 20))
     ),
     "gmvq": _mixture("GM-VQ", *_grid(beta=[0.3], gamma=(0.001, 0.003), spread=(15, 5), end=[0.5])),
     "gmvq_entropy": _mixture(
