@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vqbook import data
-from vqbook.experiments import data_words, device_words, finished, images, train_once
+from vqbook.experiments import device_words, finished, images, train_once
 from vqbook.remedies import split
 from vqbook.results import Ledger, Table, atomic_write
 from vqbook.table1 import (
@@ -423,7 +423,8 @@ def reproduce(
         waiting = {run.row for run in looked.left}
         looked = Found([(run, r) for run, r in looked.results if run.row not in waiting], [], looked.diverged)
     counted = s["n_held"] if trials else len(test)
-    words = data_words(train, test) if not trials else f"{train.name}: {counted:,} held-out training images"
+    measured = "other training" if trials else "test"
+    words = f"{train.name}: {len(train) - s['n_held']:,} training and {counted:,} {measured} images"
     if looked.results:
         print(f"\n{entry}: {words}")
         if train.note:

@@ -92,7 +92,7 @@ def test_smoke_makes_all_rows_prints_them_and_records(
     said = capsys.readouterr().out
     assert all(f"| {row.name} " in said for row in ROWS.values()) and said.count("(ours)") == len(OURS)
     for part in (
-        "glyphs: 40 training and 8 test",
+        "glyphs: 32 training and 8 test",
         "all 512 codes of the 8 pictures",
         "untried here",
         "recorded",
@@ -257,7 +257,11 @@ def test_trials_are_measured_on_training_images_and_printed(
     monkeypatch.setitem(PROFILES, "smoke", TINY)
     assert cli.main(["reproduce", "gmvq-table1-settings", "--profile", "smoke", "--rows", "vqvae"]) == 0
     said = capsys.readouterr().out
-    assert "glyphs: 8 held-out training images" in said and "commit 4" in said and said.count("*") == 1
+    assert (
+        "glyphs: 32 training and 8 other training images" in said
+        and "commit 4" in said
+        and said.count("*") == 1
+    )
     run = plan(TINY, seeds=[0], rows=["vqvae"], trials=True, chosen={})[0]
     train, held, _ = split(run.settings)
     result = json.loads(Path(f"runs/gmvq-table1-settings-glyphs-smoke/seed-0/{run.name}.json").read_text())
