@@ -72,7 +72,7 @@ class _SoftLookup(Function):
             torch.empty(len(queries), dtype=torch.int64, device=y.device),
         )
         best = torch.empty_like(score)
-        chunks = _chunks(len(queries), queries.is_cuda)
+        chunks = _chunks(queries)
         usage = queries.new_zeros(len(chunks), len(keys))
         cold = 1 / temperature
 
@@ -96,7 +96,7 @@ class _SoftLookup(Function):
                     usage[task] += q[:n].sum(0)
                     score[rows] = top + q[:n].mul_(scores).sum(-1)
 
-        in_threads(work, range(len(chunks)), parallel=not queries.is_cuda)
+        in_threads(work, range(len(chunks)), parallel=_on_cpu(queries))
         ctx.save_for_backward(queries, keys, bias, values, cold, y, read, best, score)
         ctx.mark_non_differentiable(codes)
         return read, usage.sum(0), score, log_total, codes
@@ -107,7 +107,7 @@ class _SoftLookup(Function):
         queries, keys, bias, values, cold, y, read, best, score = ctx.saved_tensors
         g_read, g_usage, g_score, g_total, _ = grads
         g_y = g_read * cold
-        chunks = _chunks(len(queries), queries.is_cuda)
+        chunks = _chunks(queries)
         d_queries = torch.empty_like(queries)
         d_keys = queries.new_zeros(len(chunks), *keys.T.shape)  # transposed: these products are faster so
         d_bias = queries.new_zeros(len(chunks), *bias.shape)
@@ -132,19 +132,25 @@ class _SoftLookup(Function):
                     d_bias[task] += d_scores.sum(0)
                     d_values[task].addmm_(g_read[rows].T, y[rows])
 
-        in_threads(work, range(len(chunks)), parallel=not queries.is_cuda)
+        in_threads(work, range(len(chunks)), parallel=_on_cpu(queries))
         return d_queries, d_keys.sum(0).T, d_bias.sum(0), d_values.sum(0).T, None
 
 
-def _chunks(rows: int, cuda: bool) -> list[tuple[int, int]]:
-    """A share for each thread, always the same: sums come out the same, bit for bit."""
-    share = -(-rows // (1 if cuda else torch.get_num_threads()))
+def _on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def _chunks(queries: Tensor) -> list[tuple[int, int]]:
+    """Rows shared out to the threads, always alike: sums come out the same, bit for bit."""
+    rows = len(queries)
+    share = -(-rows // (torch.get_num_threads() if _on_cpu(queries) else 1))
     return [(start, min(start + share, rows)) for start in range(0, rows, share)]
 
 
 def _scratch(y: Tensor) -> Tensor:
-    """Room for a block of rows."""
-    return y.new_empty(len(y) if y.is_cuda else min(len(y), max(1, _ENTRIES // y.shape[1])), y.shape[1])
+    """Room for a block of rows; elsewhere than on a CPU for all."""
+    rows = max(1, _ENTRIES // y.shape[1]) if _on_cpu(y) else len(y)
+    return y.new_empty(min(rows, len(y)), y.shape[1])
 
 
 def _blocks(start: int, end: int, step: int) -> Iterator[slice]:
