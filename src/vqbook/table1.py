@@ -250,6 +250,6 @@ CONVENTIONS = (
     "last row shows what that start alone does for plain VQ-VAE."
 )
 PAPERS_OWN = (
-    "The paper's numbers are of another network, budget and copy of the pictures; its pixel range and codebook size are "
-    "not known to us. Where a cell is empty we do not know its number."
+    "The paper's numbers are of another network, budget and copy of the pictures; its pixel range and codebook size "
+    "are not known to us. Where a cell is empty we do not know its number."
 )

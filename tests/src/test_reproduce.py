@@ -184,7 +184,7 @@ def test_two_commands_share_a_folder(tmp_path: Path) -> None:
     words = ["reproduce", "gmvq-table1", "--profile", "smoke", "--out", "out", "--rows", *FEW]
     command = [sys.executable, "-m", "vqbook", *words]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
+    said = [process.communicate(timeout=600)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     for row in FEW:
         assert sum(s.count(f"seed 0, {ROWS[row].name}: MSE") for s in said) == 1
