@@ -62,6 +62,7 @@ def learned_from_the_aggregate(rank: int, world: int, *, ema: float | None = Non
     """The code term is one of the whole batch, and its gradient reaches encoder, means and weights."""
     encoder = nn.Linear(D, D)
     torch.nn.init.eye_(encoder.weight)
+    torch.nn.init.zeros_(encoder.bias)
     quantizer = GaussianMixtureQuantizer(K, D, spread=20.0, ema=ema, generator=rng(0))
     whole = nn.Sequential(encoder, quantizer)
     model = whole if world == 1 else DistributedDataParallel(whole)
@@ -75,7 +76,7 @@ def learned_from_the_aggregate(rank: int, world: int, *, ema: float | None = Non
         values.append(terms["aggregate_kl"].detach())
         optimiser.step()
     # both ranks have one value up to the rounding of its last digits
-    return {"values": (1e4 * torch.stack(values)).round(), **whole.state_dict()}
+    return {"values": (1e3 * torch.stack(values)).round(), **whole.state_dict()}
 
 
 def everything(rank: int, world: int) -> dict[str, Tensor]:

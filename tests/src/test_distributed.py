@@ -52,7 +52,7 @@ def test_the_scenarios_test_something(alone: dict[str, Tensor]) -> None:
     assert alone["priced.prices"].abs().max() > 0.01
     for name in ("gmvq", "gmvq, ema"):
         assert (
-            alone[f"{name}.values"].max() > 100
+            alone[f"{name}.values"].max() > 30
             and (alone[f"{name}.0.weight"] - torch.eye(4)).abs().max() > 0.01
         )
 
