@@ -89,7 +89,7 @@ def test_one_far_code_costs_no_exactness() -> None:
 
 def test_the_certificate_never_lets_a_wrong_winner_pass() -> None:
     z, codebook = pair(2000, 256, 32, shift=1e4)  # float32 holds two digits after the point here
-    scan = search._Scan(z, codebook)
+    scan = search._Scan(z, codebook, threads=1)
     scan.centre.zero_()  # without the shift to the centre rounding decides often
     scan.codes, scan.bias = codebook, -0.5 * codebook.double().square().sum(-1).float()
     codes, doubt = scan.blocked(1)
@@ -136,10 +136,10 @@ def test_search_in_threads_is_search(monkeypatch: pytest.MonkeyPatch, mode: type
 @pytest.mark.usefixtures("three_threads")
 def test_tasks_are_done_once_each_and_errors_come_back() -> None:
     done: list[int] = []
-    in_threads(done.extend, range(50))
+    in_threads(done.extend, range(50), threads=3)
     assert sorted(done) == list(range(50))
     with pytest.raises(ZeroDivisionError):
-        in_threads(lambda tasks: [1 // task for task in tasks], range(4))
+        in_threads(lambda tasks: [1 // task for task in tasks], range(4), threads=3)
     assert torch.get_num_threads() == 3
 
 

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from vqbook.quantizers import search_triton
 from vqbook.quantizers.settle import centred, rounding_bound, settle
-from vqbook.quantizers.threads import in_threads
+from vqbook.quantizers.threads import in_threads, undivided
 
-_ENTRIES = 1 << 18  # scores that one thread holds at a time: 1 MiB in float32
+_ENTRIES = 1 << 19  # scores that one thread holds at a time: 2 MiB in float32
 _BLOCKS = 8  # blocks of vectors that one thread finishes together
 _GROUPS = 32
 _CODES = 1024  # codes in a block, at most
@@ -99,10 +99,10 @@ def _search(z: Tensor, codebook: Tensor, k: int) -> Tensor:
 @torch.library.custom_op("vqbook::top_k_codes", mutates_args=())
 def _top(z: Tensor, codebook: Tensor, k: int) -> Tensor:
     """(N, D), (K, D) -> (N, k). An operator of its own, so that `torch.compile` passes it by unopened."""
-    if not torch.isfinite(codebook).all():
-        raise ValueError("codebook holds NaN or infinite values")
-    with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
-        scan = _Scan(z, codebook)
+    with torch.no_grad(), torch.autocast(z.device.type, enabled=False), undivided(z.device) as threads:
+        if not torch.isfinite(codebook).all():
+            raise ValueError("codebook holds NaN or infinite values")
+        scan = _Scan(z, codebook, threads)
         if k > 1:
             codes, doubt = scan.blocked(k)
         elif search_triton.usable(z):
@@ -124,8 +124,8 @@ def _(z: Tensor, codebook: Tensor, k: int) -> Tensor:
 class _Scan:
     """The ranking by rounded scores: winners, and the rows whose winners are in doubt."""
 
-    def __init__(self, z: Tensor, codebook: Tensor) -> None:
-        self.z = z
+    def __init__(self, z: Tensor, codebook: Tensor, threads: int) -> None:
+        self.z, self.threads = z, threads
         self.dtype = torch.promote_types(torch.promote_types(z.dtype, codebook.dtype), torch.float32)
         self.centre, self.codes, self.bias = (t.to(self.dtype) for t in centred(codebook))
 
@@ -141,9 +141,9 @@ class _Scan:
     def grouped(self) -> tuple[Tensor, Tensor]:
         """The nearest code alone, by groups; needs more than 2 * _GROUPS codes."""
         total, blocks = len(self.z), _code_blocks(self.codes, self.bias)
-        width, parallel = blocks[0][1].shape[0], not self.z.is_cuda
+        width = blocks[0][1].shape[0]
         rows = max(1, _ENTRIES // width)
-        share = total // (rows * torch.get_num_threads() if parallel else rows)
+        share = total // (rows * self.threads)
         step = min(total, rows * min(max(share, 1), _BLOCKS))
         codes = torch.empty(total, 1, dtype=torch.int64, device=self.z.device)
         doubt = torch.empty(total, dtype=torch.bool, device=self.z.device)
@@ -161,7 +161,7 @@ class _Scan:
                 margin, z_norm = desk.best - desk.second, torch.linalg.vector_norm(desk.z, dim=-1)
                 doubt[start : start + n] = self.in_doubt(z_norm, margin.squeeze(1), eps)
 
-        in_threads(work, range(0, total, max(step, 1)), parallel=parallel)
+        in_threads(work, range(0, total, max(step, 1)), threads=self.threads)
         return codes, doubt
 
     def blocked(self, k: int) -> tuple[Tensor, Tensor]:
@@ -187,7 +187,7 @@ class _Scan:
                 margin = (values[:, :-1] - values[:, 1:]).amin(-1)
                 doubt[start : start + n] = self.in_doubt(torch.linalg.vector_norm(z, dim=-1), margin, eps)
 
-        in_threads(work, range(0, total, step), parallel=not self.z.is_cuda)
+        in_threads(work, range(0, total, step), threads=self.threads)
         return codes, doubt
 
 

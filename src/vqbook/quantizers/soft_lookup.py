@@ -96,7 +96,7 @@ class _SoftLookup(Function):
                     usage[task] += q[:n].sum(0)
                     score[rows] = top + q[:n].mul_(scores).sum(-1)
 
-        in_threads(work, range(len(chunks)), parallel=_on_cpu(queries))
+        in_threads(work, range(len(chunks)), threads=len(chunks))
         ctx.save_for_backward(queries, keys, bias, values, cold, y, read, best, score)
         ctx.mark_non_differentiable(codes)
         return read, usage.sum(0), score, log_total, codes
@@ -132,7 +132,7 @@ class _SoftLookup(Function):
                     d_bias[task] += d_scores.sum(0)
                     d_values[task].addmm_(g_read[rows].T, y[rows])
 
-        in_threads(work, range(len(chunks)), parallel=_on_cpu(queries))
+        in_threads(work, range(len(chunks)), threads=len(chunks))
         return d_queries, d_keys.sum(0).T, d_bias.sum(0), d_values.sum(0).T, None
 
 
