@@ -12,8 +12,10 @@ PREFIX = "bench-"
 TITLES = {
     "bench-search-cpu": "Code search on a CPU",
     "bench-layer-cpu": "One training step of a layer on a CPU",
+    "bench-gmvq-cpu": "One training step of GM-VQ on a CPU",
     "bench-search-cuda": "Code search on a GPU",
     "bench-layer-cuda": "One training step of a layer on a GPU",
+    "bench-gmvq-cuda": "One training step of GM-VQ on a GPU",
 }
 
 
