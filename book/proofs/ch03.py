@@ -158,7 +158,7 @@ SIZES = [(2, 1), (5, 1), (2, 4), (3, 3), (6, 2)]  # (K, M)
 
 @proof("eq-vq-elbo", kind="enumerated", tolerance=1e-12)
 def bound_of_a_certain_posterior() -> float:
-    """The bound with both expectations summed over all messages: no more than the evidence, and equal to the second
+    """The bound with both expectations summed over all messages: no more than the evidence, and equal to the last
     line, for every possible choice of the encoder on 25 random decoders."""
     errors = []
     for num_codes, positions in SIZES * 5:
