@@ -17,6 +17,7 @@ from vqbook.experiments import train_once
 from vqbook.remedies import split
 from vqbook.reproduce import choose, look, plan, record, train_all
 from vqbook.results import Ledger
+from vqbook.runs import Found, alone, in_turn, stem_of, tag
 from vqbook.table1 import DATA, METRICS, OURS, PAPER, PROFILES, ROWS, build, sizes, table
 from vqbook.train import fit, load_checkpoint
 
@@ -45,7 +46,7 @@ def runs(rows: tuple[str, ...] = FEW, **changes: Any) -> list[reproduce.Run]:
     return plan({**TINY, **changes}, seeds=[0], rows=rows, trials=False, chosen=FIRST)
 
 
-def numbers(found: reproduce.Found) -> dict[str, Any]:
+def numbers(found: Found[reproduce.Run]) -> dict[str, Any]:
     return {run.name: (result["values"], result["history"]["terms"]) for run, result in found.results}
 
 
@@ -143,7 +144,7 @@ def test_a_slice_ends_in_time_and_the_next_goes_on(
 ) -> None:
     straight = train_all(runs(), tmp_path / "straight")
     now = 1000.0
-    monkeypatch.setattr(reproduce.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
 
     def ticking(*arguments: Any, **named: Any) -> Any:
         def loss(model: Any, x: Any) -> Any:
@@ -192,7 +193,7 @@ def test_two_commands_share_a_folder(tmp_path: Path) -> None:
 
 def test_a_run_that_another_process_holds_is_left_to_it(tmp_path: Path) -> None:
     first, second = runs()
-    with reproduce._alone(reproduce._stem(first, tmp_path)) as mine:
+    with alone(stem_of(first, tmp_path)) as mine:
         assert mine
         found = train_all(runs(), tmp_path)
     assert [run.row for run in found.left] == [first.row] and found.results[0][0].row == second.row
@@ -226,7 +227,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
 def test_only_whole_seeds_are_recorded(tmp_path: Path) -> None:
     s = dict(name="t", command="c", profile="smoke", words=("d", ""))
     found = train_all(runs(), tmp_path)
-    half = reproduce.Found(found.results[:1], [found.results[1][0]], [])
+    half = Found(found.results[:1], [found.results[1][0]], [])
     assert record(half, [Ledger(tmp_path)], **s) == []  # type: ignore[arg-type]
     assert record(found, [Ledger(tmp_path)], **s) == [0]  # type: ignore[arg-type]
     assert Ledger(tmp_path).mean("t", "gmvq_mse") == found.results[1][1]["values"]["mse"]
@@ -245,7 +246,7 @@ def test_settings_are_the_best_trials_of_the_ledger(tmp_path: Path) -> None:
     chosen, whence = choose("glyphs", "smoke", ledger)
     assert chosen["gmvq"] == wanted and "gmvq-table1-settings-cifar10-read" in whence
     row = ROWS["vqvae"].trials[3]
-    values = {f"vqvae_{reproduce._tag(row)}_mse": 0.1}
+    values = {f"vqvae_{tag(row)}_mse": 0.1}
     ledger.record("gmvq-table1-settings-glyphs-smoke", values=values, **said)  # type: ignore[arg-type]
     chosen, whence = choose("glyphs", "smoke", ledger)
     assert chosen["vqvae"] == row and chosen["gmvq"] == wanted and "glyphs-smoke and gmvq-table1" in whence
@@ -314,5 +315,5 @@ def test_sizes_follow_the_data_and_refuse_unknown_profiles() -> None:
 
 
 def test_workers_stop_when_the_time_is_over_before_they_begin(tmp_path: Path) -> None:
-    reproduce.work(runs(), tmp_path, deadline=time.time() - 1)
+    in_turn(runs(), tmp_path, time.time() - 1, reproduce.WORK)
     assert not look(runs(), tmp_path).results
