@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vqbook.objectives import categorical_kl
 from vqbook.vae import elbo_surgery
 
 GRID = torch.linspace(-11, 11, 4_401, dtype=torch.float64)  # standard deviations from a component's mean
@@ -233,11 +234,8 @@ def mixture_bounds(toy: MixtureToy, x: Tensor, q: Tensor, variance: Tensor) -> M
     each_entropy = 0.5 * (2 * math.pi * math.e * variance).log()  # (n, K)
     entropy, log_p_z = (q * each_entropy).sum(-1), (q * prior_z).sum(-1)
 
-    def kl(a: Tensor, log_b: Tensor) -> Tensor:
-        return (torch.special.xlogy(a, a) - a * log_b).sum(-1)
-
     aggregate = q.mean(0)
-    code_kl, aggregate_kl = kl(q, toy.log_prior), kl(aggregate, toy.log_prior)
+    code_kl, aggregate_kl = (categorical_kl(p, toy.log_prior) for p in (q, aggregate))
     others = normal_log_density(z[:, :, None], toy.means[:, None], toy.sigma_z**2) @ weight  # (n, K, other)
     far = torch.einsum("nk,nkj,j->n", q, others, aggregate)  # log p(z | c) for c from the aggregate
     parts = q.log()[:, None, :, None] + normal_log_density(
@@ -251,7 +249,7 @@ def mixture_bounds(toy: MixtureToy, x: Tensor, q: Tensor, variance: Tensor) -> M
         principled,
         principled - entropy,
         reconstruction + far - aggregate_kl,
-        kl(q, aggregate.clamp_min(1e-300).log()),
+        categorical_kl(q, aggregate.clamp_min(1e-300).log()),
         entropy,
         mixture_entropy,
     )
@@ -275,8 +273,7 @@ class Market(NamedTuple):
 
 def market_primal(q: Tensor, score: Tensor, log_prior: Tensor, beta: float) -> Tensor:
     r"""$\frac1n \sum_i \sum_c q(c \mid x_i)\, s(x_i, c) - \beta\, \mathrm{KL}(\bar q \Vert p)$, a scalar."""
-    mean = q.mean(0)
-    return (q * score).sum(-1).mean() - beta * (torch.special.xlogy(mean, mean) - mean * log_prior).sum()
+    return (q * score).sum(-1).mean() - beta * categorical_kl(q.mean(0), log_prior)
 
 
 def market_dual(price: Tensor, score: Tensor, log_prior: Tensor, beta: float) -> Tensor:

@@ -197,6 +197,9 @@ def aggregate_bias(log_q: Tensor) -> Tensor:
     return (q.var(0, correction=0) / q.mean(0).clamp_min(tiny)).sum() / (2 * len(q))
 
 
+GMVQ_TERMS = ("distance", "latent_kl", "aggregate_kl", "code_kl")  # of GaussianMixtureQuantizer
+
+
 def gmvq_terms(x: Tensor, out: VQVAEOutput) -> dict[str, Tensor]:
     """Reconstruction (mean squared error) and what GaussianMixtureQuantizer names, unweighted scalars.
 
@@ -208,7 +211,7 @@ def gmvq_terms(x: Tensor, out: VQVAEOutput) -> dict[str, Tensor]:
 
     Chapter 8.
     """
-    if not set(out.quantized.terms) <= {"distance", "latent_kl", "aggregate_kl", "code_kl"}:
+    if not set(out.quantized.terms) <= set(GMVQ_TERMS):
         raise ValueError(f"expected the terms of GaussianMixtureQuantizer, got {sorted(out.quantized.terms)}")
     return vqvae_terms(x, out)
 

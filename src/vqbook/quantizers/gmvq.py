@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from vqbook.objectives import categorical_kl, latent_kl
+from vqbook.objectives import GMVQ_TERMS, categorical_kl, latent_kl
 from vqbook.quantizers.base import Codebook, Quantized, check_size
 from vqbook.quantizers.distributed import all_mean, from_first
 from vqbook.quantizers.gumbel import exponential_schedule, gumbel_softmax
@@ -18,7 +18,6 @@ from vqbook.quantizers.kmeans import kmeans_start
 from vqbook.quantizers.soft_lookup import soft_lookup
 
 Mixing = Literal["variance", "deviation"]
-TERMS = ("distance", "latent_kl", "aggregate_kl", "code_kl")
 EPS = 1e-12  # under the square root of a variance: its slope at zero stays finite
 
 
@@ -84,8 +83,8 @@ class GaussianMixtureQuantizer(Codebook):
             raise ValueError(f'mixing must be "variance" or "deviation", got {mixing!r}')
         if ema is not None and not 0 <= ema < 1:
             raise ValueError(f"ema must be None or a decay in [0, 1), got {ema}")
-        if not set(terms) <= set(TERMS):
-            raise ValueError(f"terms are {', '.join(TERMS)}, got {sorted(set(terms) - set(TERMS))}")
+        if not set(terms) <= set(GMVQ_TERMS):
+            raise ValueError(f"terms are {', '.join(GMVQ_TERMS)}, got {sorted(set(terms) - set(GMVQ_TERMS))}")
         exponential_schedule(0.0, start, end, steps)  # raises for a schedule that cannot be
         super().__init__(torch.randn(num_codes, dim, generator=generator))
         self.raw_weights = nn.Parameter(torch.full((dim,), math.log(math.expm1(1))))
