@@ -1,0 +1,281 @@
+"""The face of every topic model: fit, transform, get_theta, get_beta, top_words, save, load."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor
+
+from vqbook.data import DataError
+from vqbook.results import atomic_write
+from vqbook.train import History
+
+if TYPE_CHECKING:
+    from vqbook.topics.corpus import Corpus
+
+RANKINGS = ("own", "raw", "zscore")
+
+
+class TopicModel(ABC):
+    """What all topic models share.
+
+    A constructor takes hyper-parameters only and stores each under its own name. A model gives `_fit`, `_infer`,
+    `get_beta`, and `_arrays` with `_restore` for files; everything else is here.
+
+    Attributes:
+        name: how tables call the model.
+        num_topics: T, as asked for.
+        words: the V words of the training corpus, after fit.
+        history: curves of the fit, one step an epoch; empty where the model has none.
+    """
+
+    name: ClassVar[str]
+    min_topics: ClassVar[int] = 1
+    num_topics: int
+    seed: int
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.history = History()
+        self._theta: np.ndarray | None = None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name, as scikit-learn calls them."""
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in names if name != "self"}
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({given})"
+
+    def fit(self, corpus: Corpus, validation: Corpus | None = None, *, progress: bool = False) -> Self:
+        """Learn the topics of a corpus.
+
+        Args:
+            corpus: N documents over V words.
+            validation: documents to stop early on, for models that train by gradients; its words are matched by
+                spelling.
+            progress: show a bar if a person is watching.
+        Returns:
+            The model itself.
+        Raises:
+            ValueError: fewer topics than the model can have, or fewer documents with words than topics.
+        """
+        if self.num_topics < self.min_topics:
+            raise ValueError(
+                f"{self.name} needs at least {self.min_topics} topics, got num_topics={self.num_topics}: with fewer "
+                "every document would get the same proportions"
+            )
+        filled = int(np.count_nonzero(np.diff(corpus.starts)))
+        if filled < max(self.num_topics, 2):
+            raise ValueError(
+                f"{self.num_topics} topics need at least as many documents with words (and two at the least), "
+                f"got {filled} among {len(corpus)} documents: ask for fewer topics or give more documents"
+            )
+        self.words, self.history = list(corpus.words), History()
+        self._fit(corpus, None if validation is None else in_words_of(validation, self.words), progress)
+        self._theta = self.transform(corpus)
+        return self
+
+    def transform(self, corpus: Corpus) -> np.ndarray:
+        """Topic proportions of documents: the mean of the approximate posterior (or what the model has for it).
+
+        Deterministic. Words are matched by spelling; a document without any known word gets 1/T everywhere.
+
+        Args:
+            corpus: N documents.
+        Returns:
+            theta, (N, T) float32, rows sum to 1.
+        Raises:
+            ValueError: the model was not fitted.
+        """
+        self._check_fitted()
+        known = in_words_of(corpus, self.words)
+        empty = np.diff(known.starts) == 0
+        theta = np.asarray(self._infer(known), np.float32)
+        theta[empty] = 1 / theta.shape[1]
+        return theta
+
+    def fit_transform(self, corpus: Corpus, validation: Corpus | None = None) -> np.ndarray:
+        """Fit, and give the topic proportions of the same documents, (N, T)."""
+        return self.fit(corpus, validation).get_theta()
+
+    def get_theta(self) -> np.ndarray:
+        """Topic proportions of the training documents, (N, T) float32."""
+        self._check_fitted()
+        assert self._theta is not None
+        return self._theta
+
+    @abstractmethod
+    def get_beta(self) -> np.ndarray:
+        """Topic-word probabilities, (T, V) float32, rows sum to 1."""
+
+    def scores(self, ranking: str = "own") -> np.ndarray:
+        r"""How well each word stands for each topic.
+
+        "raw": the probabilities beta. "zscore": each word's log probability, standardised over the topics,
+        $(\ln\beta_{tv} - \overline{\ln\beta_v}) / s_v$, which favours words exclusive to a topic (at most
+        $\sqrt{T-1}$). "own": the model's own criterion, beta unless the model says otherwise.
+
+        Args:
+            ranking: "own", "raw" or "zscore".
+        Returns:
+            (T, V), larger is better.
+        Raises:
+            ValueError: another ranking, or "zscore" with one topic.
+        """
+        self._check_fitted()
+        if ranking in ("own", "raw"):
+            return self.get_beta()
+        if ranking != "zscore":
+            raise ValueError(f"ranking must be one of {', '.join(RANKINGS)}, got {ranking!r}")
+        return standardised(np.log(self.get_beta() + 1e-12))
+
+    def top_ids(self, n: int = 10, ranking: str = "own") -> np.ndarray:
+        """The ids of the n best words of each topic, best first, (T, n) int64; ties in the order of the vocabulary."""
+        scores = self.scores(ranking)
+        if not 1 <= n <= scores.shape[1]:
+            raise ValueError(f"n must lie between 1 and the {scores.shape[1]} words of the corpus, got {n}")
+        return np.argsort(-scores, axis=1, kind="stable")[:, :n]
+
+    def top_words(self, n: int = 10, ranking: str = "own") -> list[list[str]]:
+        """The n best words of each topic, best first."""
+        return [[self.words[v] for v in row] for row in self.top_ids(n, ranking).tolist()]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder: model.json and one safetensors file, which model.json names.
+
+        model.json is replaced last and in one step: a crash leaves the old model or the new one.
+        """
+        self._check_fitted()
+        folder = Path(folder)
+        arrays = {**self._arrays(), "theta": torch.from_numpy(self.get_theta())}
+        content = tensor_bytes({key: value.detach().cpu().contiguous() for key, value in arrays.items()})
+        weights = f"weights-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+        head = {"class": type(self).__name__, "params": self.get_params(), "weights": weights}
+        text = json.dumps(
+            {**head, "history": self.history.as_dict(), "words": self.words}, ensure_ascii=False
+        )
+        atomic_write(folder / weights, content)
+        atomic_write(folder / "model.json", text.encode())
+        for old in folder.glob("weights-*.safetensors"):
+            if old.name != weights:
+                old.unlink()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a model that `save` wrote.
+
+        Raises:
+            DataError: no model there, a damaged one, or one of another class.
+        """
+        head = _read_head(Path(folder))
+        if head["class"] != cls.__name__:
+            raise DataError(f"{folder} holds a {head['class']}, not a {cls.__name__}: use load_model")
+        content = (Path(folder) / head["weights"]).read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] not in head["weights"]:
+            raise DataError(f"{folder}/{head['weights']} is damaged: save the model again or restore a copy")
+        try:
+            arrays = read_tensors(content)
+        except SafetensorError as error:
+            raise DataError(f"{folder}/{head['weights']} is damaged ({error})") from None
+        params = {key: tuple(v) if isinstance(v, list) else v for key, v in head["params"].items()}
+        model = cls(**params)
+        model.words, model.history = head["words"], History(**head["history"])
+        model._theta = arrays.pop("theta").numpy()
+        model._restore(arrays)
+        return model
+
+    @abstractmethod
+    def _fit(self, corpus: Corpus, validation: Corpus | None, progress: bool) -> None:
+        """Learn; `validation` is in the words of `corpus`."""
+
+    @abstractmethod
+    def _infer(self, corpus: Corpus) -> np.ndarray:
+        """theta (N, T) of documents in the words of the model; rows of empty documents do not matter."""
+
+    @abstractmethod
+    def _arrays(self) -> dict[str, Tensor]:
+        """What a file must hold besides hyper-parameters, words and theta."""
+
+    @abstractmethod
+    def _restore(self, arrays: dict[str, Tensor]) -> None:
+        """Take back what `_arrays` gave; `words` is there already."""
+
+    def _check_fitted(self) -> None:
+        if not self.words:
+            raise ValueError(f"this {type(self).__name__} has not been fitted: call fit(corpus) first")
+
+
+def load_model(folder: str | Path) -> TopicModel:
+    """Read any topic model of `vqbook.topics`.
+
+    Raises:
+        DataError: no model there, a damaged one, or one of a class that `vqbook.topics` does not have.
+    """
+    name = _read_head(Path(folder))["class"]
+    found = getattr(importlib.import_module("vqbook.topics"), name, None)
+    if not (inspect.isclass(found) and issubclass(found, TopicModel)):
+        raise DataError(f"{folder} holds a model of class {name!r}, which vqbook.topics does not have")
+    return found.load(folder)
+
+
+def standardised(scores: np.ndarray) -> np.ndarray:
+    """Z-scores of each column over the T rows (biased variance); a column without spread becomes 0.
+
+    Raises:
+        ValueError: one row only.
+    """
+    if len(scores) < 2:
+        raise ValueError("z-scores over topics need at least two topics, got 1")
+    centred = scores - scores.mean(0)
+    spread = scores.std(0)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+
+
+def in_words_of(corpus: Corpus, words: list[str]) -> Corpus:
+    """The same documents in another vocabulary: words are matched by spelling, tokens of other words left out."""
+    if corpus.words == words:
+        return corpus
+    ids = {word: v for v, word in enumerate(words)}
+    table = np.array([ids.get(word, -1) for word in corpus.words], np.int32)
+    tokens = table[corpus.tokens]
+    known = tokens >= 0
+    starts = np.concatenate([[0], np.cumsum(known)])[corpus.starts].astype(np.int64)
+    vectors = corpus.vectors
+    return replace(
+        corpus,
+        words=list(words),
+        tokens=tokens[known],
+        starts=starts,
+        spans=None if corpus.spans is None else corpus.spans[known],
+        vectors=None if vectors is None else vectors._replace(rows=vectors.rows[known]),
+    )
+
+
+def _read_head(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    if not path.is_file():
+        raise DataError(f"{folder} holds no topic model: there is no model.json in it")
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+        head["class"], head["params"], head["words"], head["history"]
+        if not (folder / head["weights"]).is_file():
+            raise DataError(
+                f"{folder} lacks {head['weights']}, which its model.json names: save the model again"
+            )
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a topic model's file ({error!r}): save the model again") from None
+    return head
