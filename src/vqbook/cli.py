@@ -30,6 +30,7 @@ EXPERIMENTS = {
         "gmvq-study": ("vqbook.gmvq_study", "STUDY", "run_gmvq_study"),
         "gmvq-study-settings": ("vqbook.gmvq_study", "SETTINGS", "run_gmvq_study"),
         "gmvq-figure4": ("vqbook.gmvq_study", "FIGURE4", "run_gmvq_study"),
+        "gmvq-plateau": ("vqbook.plateau", "PLATEAU", "run_plateau"),
         "gmvq-faces": ("vqbook.gmvq_study", "FACES", "run_gmvq_study"),
     },
 }
@@ -87,24 +88,31 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a table of a paper again, one run for each row and seed. Finished runs are kept in the "
         "folder: the same command goes on where an earlier one stopped, and several commands may share a folder.",
     )
-    command.add_argument(
-        "table",
-        choices=("gmvq-table1", "gmvq-table1-settings"),
-        metavar="TABLE",
-        help="gmvq-table1: all rows; gmvq-table1-settings: the trials on held-out training images that choose "
-        "the rows' settings",
-    )
-    command.add_argument(
-        "--data", metavar="NAME", help="cifar10, celeba, faces64 or glyphs (default: the profile's)"
-    )
-    command.add_argument("--profile", choices=PROFILES, default=_default_profile(), help="size of the runs")
-    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0, 1, ... (default: 1)")
-    command.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, such as vqvae gmvq")
-    command.add_argument("--jobs", type=_positive, default=1, help="models trained at once on one device")
-    command.add_argument("--minutes", type=_minutes, help="stop cleanly before so many minutes are over")
-    command.add_argument("--out", type=Path, help="folder for results (default: runs/TABLE-DATA-PROFILE)")
-    command.add_argument("--ledger", action="store_true", help="record what is whole into the book's results")
-    command.set_defaults(run=_reproduce)
+    tables = command.add_subparsers(required=True, metavar="TABLE")
+    for verb, text in (
+        ("gmvq-table1", "GM-VQ's Table 1: all rows"),
+        ("gmvq-table1-settings", "the trials on held-out training images that choose its rows' settings"),
+    ):
+        command = _table(tables, verb, text)
+        command.add_argument(
+            "--data", metavar="NAME", help="cifar10, celeba, faces64 or glyphs (default: the profile's)"
+        )
+        command.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, such as vqvae gmvq")
+        command.set_defaults(run=_reproduce, trials=verb.endswith("-settings"))
+    for verb, text in (
+        ("tvqvae-text", "topic models of documents: all models and topic counts"),
+        ("tvqvae-text-settings", "the trials on validation documents that choose their settings"),
+    ):
+        command = _table(tables, verb, text)
+        command.add_argument(
+            "--corpus", metavar="NAME", help="20ng, nyt, agnews, ap, lee or bars (default: the profile's)"
+        )
+        if verb == "tvqvae-text":
+            command.add_argument("--topics", nargs="+", type=_positive, metavar="T", help="topic counts")
+        command.add_argument(
+            "--models", nargs="+", metavar="MODEL", help="only these, such as lda tvq-vae-w2v"
+        )
+        command.set_defaults(run=_reproduce_text, trials=verb.endswith("-settings"), topics=None)
 
     command = commands.add_parser("data", help="list, fetch or check data sets")
     actions = command.add_subparsers(required=True, metavar="ACTION")
@@ -130,6 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--ledger", action="store_true", help="record into the book's results")
     command.set_defaults(run=_bench)
     return parser
+
+
+def _table(tables: Any, verb: str, text: str) -> argparse.ArgumentParser:
+    """The parser of one table, with what all tables share."""
+    command = tables.add_parser(verb, help=text, description=text)
+    command.add_argument("--profile", choices=PROFILES, default=_default_profile(), help="size of the runs")
+    command.add_argument("--seeds", type=_positive, default=1, help="seeds 0, 1, ... (default: 1)")
+    command.add_argument("--jobs", type=_positive, default=1, help="models trained at once on one device")
+    command.add_argument("--minutes", type=_minutes, help="stop cleanly before so many minutes are over")
+    command.add_argument("--out", type=Path, help="folder for results (default: runs/TABLE-DATA-PROFILE)")
+    command.add_argument("--ledger", action="store_true", help="record what is whole into the book's results")
+    return command
 
 
 def _default_profile() -> str:
@@ -190,6 +210,7 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes,
         out=arguments.out,
         ledger=arguments.ledger,
+        steps=arguments.steps,
     )
 
 

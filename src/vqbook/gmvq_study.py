@@ -20,11 +20,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vqbook import remedies
 from vqbook.experiments import COMMIT_WEIGHT, Outcome, device_words, finished
 from vqbook.gradient_bias import measure_bias
 from vqbook.metrics import evaluate_vqvae, perplexity
 from vqbook.nets import Decoder, Encoder
-from vqbook.objectives import categorical_kl, gmvq_loss, gmvq_terms, vqvae_terms
+from vqbook.objectives import categorical_kl, gmvq_loss, gmvq_terms
 from vqbook.quantizers import GaussianMixtureQuantizer, PricedVectorQuantizer, Revival, VectorQuantizer
 from vqbook.quantizers.gmvq import root
 from vqbook.remedies import split
@@ -142,12 +143,10 @@ def build(row: Row, s: dict[str, Any], x: Tensor, seed: int) -> VQVAE:
     """
     seed_everything(seed)
     encoder, decoder = (net(x.shape[1], hidden=s["hidden"], dim=s["dim"]) for net in (Encoder, Decoder))
-    quantizer = _quantizer(row, row.codes or s["codes"], s)
+    model = VQVAE(encoder, _quantizer(row, row.codes or s["codes"], s), decoder)
     if row.kmeans:
-        with torch.no_grad():
-            z = encoder(to_unit(x[: s["warm_up"]])).permute(0, 2, 3, 1)  # (B, h, w, D)
-        quantizer.initialise(z, torch.Generator().manual_seed(seed))
-    return VQVAE(encoder, quantizer, decoder)
+        remedies.kmeans_start(model, x[: s["warm_up"]], seed)
+    return model
 
 
 def _quantizer(row: Row, num_codes: int, s: dict[str, Any]) -> Any:
@@ -173,16 +172,13 @@ def _quantizer(row: Row, num_codes: int, s: dict[str, Any]) -> Any:
 
 def loss(row: Row) -> Loss:
     """What a row minimises, as `fit` takes it; the entropies of the codes are logged beside the terms."""
+    if row.kind != "gmvq":
+        return remedies.loss(COMMIT_WEIGHT * (1 if row.kind == "priced" else row.factor))
 
     def total(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         out = model(x)
-        if row.kind == "gmvq":
-            value, terms = mixture_loss(row, model, x, out), gmvq_terms(x, out)
-        else:
-            terms = vqvae_terms(x, out)
-            commit = COMMIT_WEIGHT * (1 if row.kind == "priced" else row.factor)
-            value = terms["reconstruction"] + terms["codebook"] + commit * terms["commitment"]
-        return value, {**terms, "batch_perplexity": perplexity(out.quantized.usage)}
+        terms = {**gmvq_terms(x, out), "batch_perplexity": perplexity(out.quantized.usage)}
+        return mixture_loss(row, model, x, out), terms
 
     return total
 

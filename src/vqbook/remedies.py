@@ -169,10 +169,22 @@ def build(remedy: str, s: dict[str, Any], x: Tensor, seed: int, knobs: Knobs) ->
     quantizer = RECIPES[remedy][1](s["codes"], s["dim"], knobs)
     model = VQVAE(encoder, quantizer, decoder)
     if remedy == "kmeans":
-        with torch.no_grad():
-            z = encoder(to_unit(x[: 2 * s["codes"]])).permute(0, 2, 3, 1)  # (B, h, w, D)
-        quantizer.initialise(z, torch.Generator().manual_seed(seed))
+        kmeans_start(model, x[: 2 * s["codes"]], seed)
     return model
+
+
+def kmeans_start(model: VQVAE, x: Tensor, seed: int) -> None:
+    """Put the first codes, by k-means, on what the encoder makes of some images before any training.
+
+    Args:
+        model: on the CPU; its quantizer has `initialise`.
+        x: images, (B, C, H, W), whose positions are at least as many as the codes.
+        seed: of the k-means.
+    """
+    quantizer: Any = model.quantizer
+    with torch.no_grad():
+        z = model.encoder(to_unit(x)).permute(0, 2, 3, 1)  # (B, h, w, D)
+    quantizer.initialise(z, torch.Generator().manual_seed(seed))
 
 
 def commit_weight_of(remedy: str, knobs: Knobs) -> float:

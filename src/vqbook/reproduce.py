@@ -199,6 +199,7 @@ def reproduce(
     minutes: float | None = None,
     out: Path | None = None,
     ledger: bool = False,
+    steps: int | None = None,
 ) -> Found[Run]:
     """Make the table, or the trials that choose its settings, as far as the time goes, and print it.
 
@@ -212,6 +213,8 @@ def reproduce(
         minutes: of this slice.
         out: folder for results, by default runs/NAME-DATA-PROFILE.
         ledger: record into the book's results, too.
+        steps: of a run, in the place of the profile's; the entry gets a name of its own, and the rows asked for are
+            the table.
     Returns:
         Found.
     Raises:
@@ -219,7 +222,8 @@ def reproduce(
     """
     s = sizes(profile, name)
     verb = SETTINGS if trials else TABLE
-    entry = f"{verb}-{s['data']}-{profile}"
+    entry = f"{verb}-{s['data']}-{profile}" + (f"-{steps}-steps" if steps else "")
+    s = {**s, "trial_steps" if trials else "steps": steps} if steps else s
     chosen, whence = choose(s["data"], profile, Ledger()) if not trials else ({}, "")
     wanted = plan(s, seeds=seeds, rows=rows, trials=trials, chosen=chosen)
     folder = out or Path("runs") / entry
@@ -228,7 +232,7 @@ def reproduce(
     found = train_all(wanted, folder, jobs=jobs, minutes=minutes)
 
     train, test = images(s)
-    whole = plan(s, seeds=seeds, rows=tuple(ROWS), trials=trials, chosen=chosen)
+    whole = plan(s, seeds=seeds, rows=rows if steps else tuple(ROWS), trials=trials, chosen=chosen)
     looked = look(whole, folder)
     if trials:  # a row counts when all of its trials are done
         waiting = {run.row for run in looked.left}
@@ -250,6 +254,7 @@ def reproduce(
             if s["data"] in PAPER:
                 print(PAPERS_OWN)
     command = f"vqbook reproduce {verb} --data {s['data']} --profile {profile}"
+    command += f" --steps {steps} --rows {' '.join(rows)}" if steps else ""
     ledgers = [Ledger(folder), *([Ledger()] if ledger else [])]
     done = record(looked, ledgers, name=entry, command=command, profile=profile, words=(words, train.note))
     if done and ledger:

@@ -7,7 +7,6 @@ from itertools import product
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from vqbook import remedies
@@ -16,7 +15,7 @@ from vqbook.nets import Decoder, Encoder
 from vqbook.objectives import gmvq_loss, sqvae_loss, vqvae_terms
 from vqbook.quantizers import GaussianMixtureQuantizer, GumbelQuantizer, SQVAEQuantizer
 from vqbook.results import Table
-from vqbook.train import Loss, seed_everything, to_unit
+from vqbook.train import Loss, seed_everything
 from vqbook.vqvae import VQVAE, VQVAEOutput
 
 Knobs = dict[str, float]
@@ -174,12 +173,10 @@ def build(row: str, s: Settings, x: Tensor, seed: int, knobs: Knobs) -> VQVAE:
     seed_everything(seed)
     decoder = Decoder(x.shape[1], hidden=s["hidden"], dim=s["dim"])
     # Last, because one row wants K channels of it instead of D: its last layer is larger.
-    encoder = Encoder(x.shape[1], hidden=s["hidden"], dim=quantizer.input_dim)
+    model = VQVAE(Encoder(x.shape[1], hidden=s["hidden"], dim=quantizer.input_dim), quantizer, decoder)
     if ROWS[row].kmeans:
-        with torch.no_grad():
-            z = encoder(to_unit(x[: 2 * s["codes"]])).permute(0, 2, 3, 1)  # (B, h, w, D)
-        quantizer.initialise(z, torch.Generator().manual_seed(seed))
-    return VQVAE(encoder, quantizer, decoder)
+        remedies.kmeans_start(model, x[: 2 * s["codes"]], seed)
+    return model
 
 
 def sizes(profile: str, name: str | None = None) -> Settings:

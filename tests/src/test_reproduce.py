@@ -233,6 +233,18 @@ def test_only_whole_seeds_are_recorded(tmp_path: Path) -> None:
     assert Ledger(tmp_path).mean("t", "gmvq_mse") == found.results[1][1]["values"]["mse"]
 
 
+def test_another_number_of_steps_has_an_entry_of_its_own_with_the_rows_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROFILES, "smoke", TINY)
+    words = ["--profile", "smoke", "--steps", "3", "--rows", *FEW, "--out", str(tmp_path / "out")]
+    assert cli.main(["reproduce", "gmvq-table1", *words]) == 0
+    entry = Ledger(tmp_path / "out").load("gmvq-table1-glyphs-smoke-3-steps")
+    assert entry["command"].endswith("--profile smoke --steps 3 --rows vqvae gmvq")
+    assert set(entry["runs"][0]["history"]) == set(FEW)
+    assert entry["runs"][0]["history"]["gmvq"]["step"][-1] == 3
+
+
 def test_settings_are_the_best_trials_of_the_ledger(tmp_path: Path) -> None:
     trials = plan(TINY, seeds=[0], rows=tuple(ROWS), trials=True, chosen={})
     values = {f"{run.name}_mse": 1.0 for run in trials}
