@@ -13,6 +13,7 @@ from typing import Any
 from vqbook import data
 from vqbook.data.registry import SETS
 from vqbook.results import Ledger, atomic_write
+from vqbook.topics import command as topics
 
 PROFILES = ("smoke", "read", "full")
 # Verb, then experiment: its module, its settings by profile, its runner. Modules are imported when asked for.
@@ -98,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
             "--data", metavar="NAME", help="cifar10, celeba, faces64 or glyphs (default: the profile's)"
         )
         command.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, such as vqvae gmvq")
+        command.add_argument(
+            "--steps", type=_positive, help="another number of steps in a run; makes an entry of its own"
+        )
         command.set_defaults(run=_reproduce, trials=verb.endswith("-settings"))
     for verb, text in (
         ("tvqvae-text", "topic models of documents: all models and topic counts"),
@@ -124,6 +128,8 @@ def _parser() -> argparse.ArgumentParser:
         sub = actions.add_parser(action, help=text, description=text)
         sub.add_argument("name", choices=data.names(), metavar="NAME", help=", ".join(data.names()))
         sub.set_defaults(run=_data_check)
+
+    topics.add_commands(commands, _positive, _natural)
 
     command = commands.add_parser("ledger", help="print the recorded results")
     command.add_argument("names", nargs="*", metavar="NAME", help="experiments (default: all)")
@@ -205,12 +211,29 @@ def _reproduce(arguments: argparse.Namespace) -> None:
         profile=arguments.profile,
         seeds=range(arguments.seeds),
         rows=arguments.rows or tuple(reproduce.ROWS),
-        trials=arguments.table.endswith("-settings"),
+        trials=arguments.trials,
         jobs=arguments.jobs,
         minutes=arguments.minutes,
         out=arguments.out,
         ledger=arguments.ledger,
         steps=arguments.steps,
+    )
+
+
+def _reproduce_text(arguments: argparse.Namespace) -> None:
+    from vqbook import reproduce_text
+
+    reproduce_text.reproduce(
+        corpus=arguments.corpus,
+        topics=arguments.topics,
+        profile=arguments.profile,
+        seeds=range(arguments.seeds),
+        models=arguments.models or tuple(reproduce_text.ROWS),
+        trials=arguments.trials,
+        jobs=arguments.jobs,
+        minutes=arguments.minutes,
+        out=arguments.out,
+        ledger=arguments.ledger,
     )
 
 

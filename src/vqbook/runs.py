@@ -57,19 +57,27 @@ class Found(NamedTuple, Generic[R]):
     diverged: list[R]
 
 
+def no_time(run: AnyRun, folder: Path) -> float:
+    """For runs that can be left at any moment: nothing is lost by beginning."""
+    return 0.0
+
+
 class Work(NamedTuple):
-    """How runs are done. All three are functions of a module, because processes are told their names.
+    """How runs are done. All are functions of a module, because processes are told their names.
 
     Attributes:
         fetch: settings -> anything; called before there are several processes, so that they find the data.
         prepare: settings -> what all runs share; called once in a process, before its first run.
         train: (run, what they share, stem of its files, whether the slice is over, show a bar) -> None; leaves
             <stem>.json with "settings", "values" and "seconds".
+        expected: (run, folder) -> seconds that a run is known to take. A process begins none that would not end in
+            its slice, its first excepted. For runs without checkpoints.
     """
 
     fetch: Callable[[Settings], Any]
     prepare: Callable[[Settings], Any]
     train: Callable[[Any, Any, Path, Callable[[], bool], bool], None]
+    expected: Callable[[Any, Path], float] = no_time
 
 
 def tag(knobs: Mapping[str, Any]) -> str:
@@ -154,6 +162,8 @@ def in_turn(
             stem = stem_of(run, folder)
             with alone(stem) as mine:
                 if not mine or finished(stem, run.settings):
+                    continue
+                if shared is not None and work.expected(run, folder) > deadline - time.time():
                     continue
                 shared = work.prepare(run.settings) if shared is None else shared
                 work.train(run, shared, stem, over, progress)
