@@ -422,7 +422,7 @@ def table_page(found: Found[Run], parts: Parts, topics: Sequence[int], corpus: s
     values = [values_of([(run, r) for run, r in found.results if run.seed == seed]) for seed in seeds]
     said = CONVENTIONS.format(
         topics=", ".join(map(str, topics)),
-        windows="windows of ten" if parts.whole.ordered else "whole documents (these are bags)",
+        windows="in windows of ten" if parts.whole.ordered else "in whole documents (these are bags)",
         **_sizes(parts),
     )
     pages = {
