@@ -1,0 +1,99 @@
+"""A product of experts over a vocabulary, batch-normalised and scored without a documents x vocabulary array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
+
+from vqbook.topics.bags import Batch
+
+EPS = 1e-5  # under the root of a variance, as nn.BatchNorm1d has it
+ENTRIES = 1 << 22  # logits that exist at a time: 16 MiB
+
+
+class MixtureNorm(nn.Module):
+    r"""What nn.BatchNorm1d without scale and shift makes of $\theta B$, for any B, from two moments of θ.
+
+    $\mathrm{BN}(\theta B)_v = \frac{(\theta - \bar\theta)\,B_{\cdot v}}{\sqrt{B_{\cdot v}^\top C B_{\cdot v}
+    + \epsilon}}, \qquad \bar\theta, C$ mean and (biased) covariance of θ over the batch.
+
+    In evaluation the running averages of the moments take their place: T + T² numbers serve any vocabulary, and
+    they do not lag behind B.
+
+    Args:
+        num_topics: T.
+        momentum: weight of the present batch in the running averages.
+
+    Chapter 11.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    def __init__(self, num_topics: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.full((num_topics,), 1 / num_topics))
+        self.register_buffer("covariance", torch.eye(num_topics) / num_topics)
+
+    def forward(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """theta (B, T) -> centred theta (B, T), covariance (T, T)."""
+        if not self.training:
+            return theta - self.mean, self.covariance
+        mean = theta.mean(0)
+        centred = theta - mean
+        covariance = centred.T @ centred / len(theta)
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.covariance.lerp_(covariance, self.momentum)
+        return centred, covariance
+
+
+def scaled(experts: Tensor, covariance: Tensor) -> Tensor:
+    """Experts (T, V) divided by the standard deviation that each word's logit has over documents, (T, V)."""
+    variance = (experts * (covariance @ experts)).sum(0)
+    return experts * (variance.clamp_min(0) + EPS).rsqrt()
+
+
+def log_likelihood(batch: Batch, theta: Tensor, experts: Tensor) -> Tensor:
+    r"""$\sum_v x_{dv} \log \mathrm{softmax}(\theta_d B)_v$ of each document, nats, (B,).
+
+    Args:
+        batch: counts x of B documents over V words.
+        theta: (B, T), centred or not.
+        experts: B, (T, V).
+    """
+    picked = embedding_bag(
+        batch.word, experts.T.contiguous(), batch.offsets, mode="sum", per_sample_weights=batch.value
+    )  # (B, T): sum_v x_dv B_v
+    return (picked * theta).sum(-1) - batch.totals() * log_normaliser(theta, experts)
+
+
+def log_normaliser(theta: Tensor, experts: Tensor) -> Tensor:
+    r"""$\log \sum_v \exp(\theta B)_v$, (B, T), (T, V) -> (B,), in blocks of words: no B x V array is kept."""
+    return _LogNormaliser.apply(theta, experts)
+
+
+class _LogNormaliser(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, theta: Tensor, experts: Tensor) -> Tensor:
+        width = max(1, ENTRIES // len(theta))
+        total = torch.stack([(theta @ b).logsumexp(-1) for b in experts.split(width, 1)], -1).logsumexp(-1)
+        ctx.save_for_backward(theta, experts, total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        theta, experts, total = ctx.saved_tensors
+        d_theta, d_experts = torch.zeros_like(theta), torch.empty_like(experts)
+        width = max(1, ENTRIES // len(theta))
+        for b, d_b in zip(experts.split(width, 1), d_experts.split(width, 1), strict=True):
+            p = (theta @ b - total.unsqueeze(-1)).exp_().mul_(grad.unsqueeze(-1))
+            d_theta.addmm_(p, b.T)
+            torch.mm(theta.T, p, out=d_b)
+        return d_theta, d_experts

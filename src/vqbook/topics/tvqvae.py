@@ -1,0 +1,343 @@
+"""Topic-VQ-VAE for documents: topics over conceptual words, rendered as words."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from vqbook.topics.bags import Bags
+from vqbook.topics.code_bags import bag_of_codes, row_counts
+from vqbook.topics.conceptual import ConceptualWords
+from vqbook.topics.logistic_normal import Inputs, LogisticNormalModel
+from vqbook.topics.minibatches import fit_minibatches
+from vqbook.topics.soft_conceptual import SoftConceptualWords
+from vqbook.topics.tvqnet import Alpha, Loss, TVQNet
+from vqbook.train import pick_device
+
+if TYPE_CHECKING:
+    from vqbook.topics.corpus import Corpus
+
+CONCEPTS = {kind.__name__: kind for kind in (ConceptualWords, SoftConceptualWords)}
+# What the authors' code does, as far as it is not about which embeddings are used.
+_THEIRS: dict[str, Any] = {"inputs": "counts", "batch_size": 256, "patience": 10_000, "dropout": 0.0}
+_THEIR_CODES: dict[str, Any] = {
+    "hidden": (500, 500, 1000),
+    "start": "uniform",
+    "revive_after": None,
+    "combine": "sum",
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "july-2023": {
+        **_THEIRS,
+        "alpha": "linear",
+        "loss": "joint",
+        "lr": 5e-4,
+        "epochs": 200,
+        "dropout": 0.2,
+        "concepts": {"class": "ConceptualWords", **_THEIR_CODES, "weighting": "inverse"},
+    },
+    "release": {
+        **_THEIRS,
+        "alpha": "mlp",
+        "loss": "words",
+        "lr": 1e-3,
+        "epochs": 500,
+        "concepts": {"class": "ConceptualWords", **_THEIR_CODES},
+    },
+}
+
+
+class Bound(NamedTuple):
+    """The evidence lower bound of documents, in nats, by its pieces; each is (N,).
+
+    Attributes:
+        codes: expected log likelihood of the conceptual words.
+        words: expected log likelihood of the words.
+        kl: divergence of the posterior over η from the prior.
+    """
+
+    codes: np.ndarray
+    words: np.ndarray
+    kl: np.ndarray
+
+    @property
+    def total(self) -> np.ndarray:
+        """codes + words - kl, (N,)."""
+        return self.codes + self.words - self.kl
+
+
+class TopicVQVAE(LogisticNormalModel):
+    r"""Topics over the codes of a VQ-VAE on word vectors; each topic is rendered as words.
+
+    $\theta = \mathrm{softmax}(\eta), \qquad c \sim \mathrm{softmax}(\mathrm{BN}(\theta\beta)), \qquad
+    w \sim \mathrm{softmax}(\mathrm{BN}(\theta\Lambda)), \quad \Lambda_t = \alpha(\beta_t \tilde\rho / \lVert \beta_t
+    \tilde\rho \rVert)$
+
+    The corpus must have vectors (`corpus.with_vectors`); without any, word2vec is trained on it. Where vectors belong
+    to words and not to single tokens, the model remembers them: new documents then need none.
+
+    Args:
+        num_topics: T, at least 2: with one topic θ is the same for all documents and batch normalisation makes all
+            words equally likely.
+        concepts: ConceptualWords or SoftConceptualWords, or their settings as `get_params` gives them. One that has
+            been fitted is used as it is, another is fitted; None has the default settings and this seed.
+        alpha: how a topic becomes word logits: "linear", or "mlp": tanh layers and then z-scores over topics, so that
+            words exclusive to a topic rank first.
+        loss: "joint": codes, words and KL. "words": words and KL. "codes": codes and KL shape the topics, and the word
+            head learns to read them without a say.
+        inputs: what the encoder sees of a bag: "counts", "shares" or "logs".
+        hidden: widths of the encoder's layers.
+        dropout: in the encoder.
+        epochs, batch_size, lr, patience, seed: of the training, as in ProdLDA.
+
+    Yoo and Choi, 2024; chapter 11.
+    """
+
+    name = "TVQ-VAE"
+
+    def __init__(
+        self,
+        num_topics: int = 20,
+        *,
+        concepts: ConceptualWords | dict[str, Any] | None = None,
+        alpha: Alpha = "mlp",
+        loss: Loss = "joint",
+        inputs: Inputs = "logs",
+        hidden: tuple[int, ...] = (100, 100),
+        dropout: float = 0.0,
+        epochs: int = 200,
+        batch_size: int = 256,
+        lr: float = 1e-3,
+        patience: int = 10,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.num_topics, self.concepts, self.alpha, self.loss = num_topics, concepts, alpha, loss
+        self.inputs, self.hidden, self.dropout = inputs, hidden, dropout
+        self.epochs, self.batch_size, self.lr, self.patience, self.seed = (
+            epochs,
+            batch_size,
+            lr,
+            patience,
+            seed,
+        )
+        self.concepts_ = _concepts(concepts, seed)
+        self.word_codes = np.empty((0, 0), np.int32)
+        self.word_weights: np.ndarray | None = None
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name; `concepts` as a dictionary with its class's name."""
+        params = super().get_params(deep)
+        if isinstance(self.concepts, ConceptualWords):
+            params["concepts"] = {"class": type(self.concepts).__name__, **self.concepts.get_params()}
+        return params
+
+    def bag(self, corpus: Corpus) -> csr_matrix:
+        """Documents as bags of conceptual words, (N, M) float32."""
+        if len(self.word_codes) == 0:
+            return self.concepts_.bag(corpus)
+        known = (self.word_codes[:, 0] >= 0)[corpus.tokens]
+        rows = np.where(known, corpus.tokens, -1)
+        codes = np.maximum(self.word_codes, 0)
+        return bag_of_codes(rows, corpus.starts, codes, self.concepts_.num_codes, self.word_weights)
+
+    @torch.no_grad()
+    def get_beta(self) -> np.ndarray:
+        """The words of a document about topic t alone: softmax(BN(Λ_t)), (T, V)."""
+        return self._rendered(self._net().words())
+
+    @torch.no_grad()
+    def get_code_beta(self) -> np.ndarray:
+        """The conceptual words of a document about topic t alone: softmax(BN(β_t)), (T, M)."""
+        return self._rendered(self._net().codes())
+
+    @torch.no_grad()
+    def scores(self, ranking: str = "own") -> np.ndarray:
+        """How well each word stands for each topic, (T, V): "own" is Λ, "raw" is α before any z-score, "zscore" after.
+
+        Raises:
+            ValueError: another ranking.
+        """
+        raw = self._net().raw_words().cpu().numpy()
+        if ranking == "own":
+            return self._net().words().cpu().numpy()
+        if ranking == "raw":
+            return raw
+        from vqbook.topics.model import standardised
+
+        if ranking != "zscore":
+            raise ValueError(f'ranking must be "own", "raw" or "zscore", got {ranking!r}')
+        return standardised(raw)
+
+    def generate(
+        self, topic: int | np.ndarray, n: int = 20, *, generator: torch.Generator | None = None
+    ) -> list[str]:
+        """Draw the words of a document from a topic or from proportions.
+
+        Args:
+            topic: a topic's number, or theta (T,), non-negative with sum 1.
+            n: words.
+            generator: source of the draws.
+        Returns:
+            n words; their order means nothing.
+        Raises:
+            ValueError: no such topic, or no proportions.
+        """
+        theta = self._proportions(topic)
+        probabilities = torch.from_numpy(self._word_probabilities(theta[None])[0])
+        drawn = torch.multinomial(probabilities, n, replacement=True, generator=generator)
+        return [self.words[w] for w in drawn.tolist()]
+
+    @torch.no_grad()
+    def elbo(self, corpus: Corpus, *, samples: int = 1, generator: torch.Generator | None = None) -> Bound:
+        """The bound of each document with frozen batch normalisation, a mean over draws of η.
+
+        Whatever `loss` was trained on, all three pieces are given. Likelihoods are those of the tokens in their order:
+        no multinomial coefficient.
+        """
+        net, codes, words = self._net(), *self._bags(corpus)
+        rows = torch.arange(len(corpus))
+        return Bound(
+            *(x.numpy() for x in net.bound(codes.batch(rows), words.batch(rows), samples, generator))
+        )
+
+    @torch.no_grad()
+    def log_evidence(
+        self, corpus: Corpus, *, samples: int = 1000, generator: torch.Generator | None = None
+    ) -> np.ndarray:
+        """log p(c, w) of each document by importance sampling from the encoder's posterior, (N,), nats.
+
+        Its expectation lies at or below the truth and rises to it with the number of samples.
+        """
+        net, codes, words = self._net(), *self._bags(corpus)
+        rows = torch.arange(len(corpus))
+        return net.log_evidence(codes.batch(rows), words.batch(rows), samples, generator).numpy()
+
+    def _bags(self, corpus: Corpus) -> tuple[Bags, Bags]:
+        from vqbook.topics.model import in_words_of
+
+        known = in_words_of(corpus, self.words)
+        return Bags(self.bag(known)), Bags(known.counts)
+
+    def _fit(self, corpus: Corpus, validation: Corpus | None, progress: bool) -> None:
+        began = time.perf_counter()
+        if corpus.vectors is None:
+            from vqbook.topics.embeddings import word2vec
+
+            corpus = corpus.with_vectors(word2vec(corpus, seed=self.seed))
+        assert corpus.vectors is not None
+        self.concepts_ = _concepts(self.concepts, self.seed)
+        if not self.concepts_.fitted:
+            self.concepts_.fit(corpus.vectors.table, row_counts(corpus), progress=progress)
+        self._remember_words(corpus)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.net = self._build(corpus).to(pick_device())
+        curves = fit_minibatches(
+            self.net,
+            self.net.loss,  # type: ignore[arg-type]
+            [Bags(self.bag(corpus)), Bags(corpus.counts)],
+            None if validation is None else [Bags(self.bag(validation)), Bags(validation.counts)],
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            patience=self.patience,
+            seed=self.seed,
+            progress=progress,
+        )
+        self.history.step = list(range(1, len(curves["total"]) + 1))
+        self.history.terms, self.history.seconds = curves, time.perf_counter() - began
+
+    def _remember_words(self, corpus: Corpus) -> None:
+        """The conceptual words of each word, where they do not depend on its neighbours."""
+        vectors = corpus.vectors
+        assert vectors is not None
+        row_of = np.full(len(corpus.words), -1, vectors.rows.dtype)
+        row_of[corpus.tokens] = vectors.rows
+        self.word_codes, self.word_weights = np.empty((0, 0), np.int32), None
+        if (row_of[corpus.tokens] == vectors.rows).all() and (row_of >= 0).any():
+            found = self.concepts_.assign(np.asarray(vectors.table)[np.maximum(row_of, 0)])
+            self.word_codes = np.where(row_of[:, None] >= 0, found.codes, -1)
+            self.word_weights = found.weights
+
+    def _build(self, corpus: Corpus | None) -> TVQNet:
+        return TVQNet(
+            self.concepts_.codebook,
+            len(self.words),
+            self.num_topics,
+            alpha=self.alpha,
+            loss=self.loss,
+            inputs=self.inputs,
+            hidden=self.hidden,
+            dropout=self.dropout,
+        )
+
+    @torch.no_grad()
+    def _infer(self, corpus: Corpus) -> np.ndarray:
+        net, device = self._net(), next(self.net.parameters()).device
+        bag = self.bag(corpus)
+        codes, parts = Bags(bag).to(device), torch.arange(len(corpus)).split(1024)
+        theta = torch.cat([net.encoder(codes.batch(rows.to(device)))[0] for rows in parts]).softmax(-1)
+        theta[torch.from_numpy(np.diff(bag.indptr) == 0).to(device)] = 1 / self.num_topics
+        return theta.cpu().numpy()
+
+    def _net(self) -> TVQNet:
+        self._check_fitted()
+        return self.net.eval()  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def _rendered(self, experts: Tensor) -> np.ndarray:
+        one_hot = torch.eye(self.num_topics, device=experts.device)
+        return self._net().logits(one_hot, experts).softmax(-1).cpu().numpy()
+
+    @torch.no_grad()
+    def _word_probabilities(self, theta: np.ndarray) -> np.ndarray:
+        net = self._net()
+        given = torch.as_tensor(theta, dtype=torch.float32, device=next(net.parameters()).device)
+        return net.logits(given, net.words()).softmax(-1).cpu().numpy()
+
+    def _proportions(self, topic: int | np.ndarray) -> np.ndarray:
+        self._check_fitted()
+        if isinstance(topic, int | np.integer):
+            if not 0 <= topic < self.num_topics:
+                raise ValueError(f"topics are numbered 0 to {self.num_topics - 1}, got {topic}")
+            return np.eye(self.num_topics, dtype=np.float32)[topic]
+        theta = np.asarray(topic, np.float32)
+        if theta.shape != (self.num_topics,) or (theta < 0).any() or abs(theta.sum() - 1) > 1e-4:
+            raise ValueError(f"theta must be ({self.num_topics},), non-negative with sum 1, got {theta}")
+        return theta
+
+    def _arrays(self) -> dict[str, Tensor]:
+        parts = {"net": self.net.state_dict(), "concepts": self.concepts_.state_dict()}
+        arrays = {f"{part}.{key}": value for part, state in parts.items() for key, value in state.items()}
+        arrays["word_codes"] = torch.from_numpy(self.word_codes)
+        if self.word_weights is not None:
+            arrays["word_weights"] = torch.from_numpy(self.word_weights)
+        return arrays
+
+    def _restore(self, arrays: dict[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            return {
+                key.removeprefix(name + "."): x for key, x in arrays.items() if key.startswith(name + ".")
+            }
+
+        state = part("concepts")
+        self.concepts_ = _concepts(self.concepts, self.seed).build(len(state["centre"])).eval()
+        self.concepts_.load_state_dict(state)
+        self.word_codes = arrays["word_codes"].numpy()
+        self.word_weights = arrays["word_weights"].numpy() if "word_weights" in arrays else None
+        self.net = self._build(None).eval()
+        self.net.load_state_dict(part("net"))
+
+
+def _concepts(given: ConceptualWords | dict[str, Any] | None, seed: int) -> ConceptualWords:
+    if isinstance(given, ConceptualWords):
+        return given if given.fitted else copy.deepcopy(given)
+    settings = {"class": "ConceptualWords", "seed": seed, **(given or {})}
+    return CONCEPTS[settings.pop("class")](**settings)
