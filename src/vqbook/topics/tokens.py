@@ -23,8 +23,11 @@ def word_pattern() -> re.Pattern[str]:
     marks = [c for c in range(0x300, 0x1F000) if unicodedata.category(chr(c))[0] == "M"]
     breaks = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(marks)) if b != a + 1), len(marks)]
     ranges = "".join(f"{chr(marks[a])}-{chr(marks[b - 1])}" for a, b in pairwise(breaks))
-    letter = rf"(?:[^\W\d_][{ranges}\u200c\u200d]*)"
-    return re.compile(rf"({letter}+(?:['’]{letter}+)*)")
+    run = rf"[^\W\d_]+(?:[{ranges}\u200c\u200d]+[^\W\d_]*)*"
+    return re.compile(rf"({run}(?:['’]{run})*)")
+
+
+ASCII_WORD = re.compile("([A-Za-z]+(?:'[A-Za-z]+)*)")  # the same pattern where nothing else can occur
 
 
 class _Numbers(dict[str, int]):
@@ -45,10 +48,10 @@ def tokenise(texts: Iterable[str]) -> tuple[list[str], np.ndarray, np.ndarray, n
         (n_tokens, 2) int32, first character and the one after the last; starts (N + 1,) int64, where
         each text's tokens begin.
     """
-    split, numbers = word_pattern().split, _Numbers()
+    numbers = _Numbers()
     forms, spans, sizes = [], [], []
     for text in texts:
-        parts = split(text)  # gap, word, gap, word, …, gap
+        parts = (ASCII_WORD if text.isascii() else word_pattern()).split(text)  # gap, word, gap, word, …, gap
         ends = np.fromiter(map(len, parts), np.int32, len(parts)).cumsum(dtype=np.int32)
         words = parts[1::2]
         forms.append(np.fromiter(map(numbers.__getitem__, words), np.int32, len(words)))
