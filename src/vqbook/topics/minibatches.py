@@ -13,6 +13,9 @@ from vqbook.topics.bags import Bags
 from vqbook.train import bar
 
 Loss = Callable[..., dict[str, Tensor]]
+WARM_UP = (
+    50  # updates until the running averages of batch normalisation have forgotten their start (0.9^50 < 1 %)
+)
 
 
 def fit_minibatches(
@@ -33,8 +36,8 @@ def fit_minibatches(
     """Train by AdamW on shuffled mini-batches; with validation documents, stop when their bound stops falling.
 
     Each epoch cuts a new order of the documents into batches of nearly equal size (never a single document); bags that
-    belong together are cut alike. The validation loss draws the same noise in every epoch. The weights of the best
-    epoch are put back. The caller's global random state is left as it was.
+    belong together are cut alike. The validation loss draws the same noise in every epoch; it counts after 50 updates,
+    when the running averages of batch normalisation can be trusted. The weights of the best epoch are put back. The caller's global random state is left as it was.
 
     Args:
         net: trained in place; left in evaluation mode.
@@ -65,11 +68,13 @@ def fit_minibatches(
     train, rows = [bags.to(device) for bags in train], train[0].filled()
     held = [bags.to(device) for bags in validation or ()]
     curves: dict[str, list[float]] = {}
-    best, best_state, waited = float("inf"), None, 0
+    best, best_state, waited, updates = float("inf"), None, 0, 0
     order = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+        optimiser = torch.optim.AdamW(
+            net.parameters(), lr=lr, betas=betas, weight_decay=weight_decay, fused=True
+        )
         with bar(range(epochs), progress) as shown:
             for _ in shown:
                 net.train()
@@ -81,6 +86,7 @@ def fit_minibatches(
                     optimiser.zero_grad()
                     total.backward()
                     optimiser.step()
+                    updates += 1
                     for name, value in {"total": total, **terms}.items():
                         sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(part) / len(rows)
                 if held:
@@ -93,9 +99,11 @@ def fit_minibatches(
                         f"the loss is {watched} after epoch {len(curves['total'])}: {sums}"
                     )
                 shown.set_postfix({"loss": f"{watched:.2f}"}, refresh=False)
-                if held and watched < best:
+                if not held or updates < WARM_UP:
+                    continue
+                if watched < best:
                     best, best_state, waited = watched, copy.deepcopy(net.state_dict()), 0
-                elif held:
+                else:
                     waited += 1
                     if waited >= patience:
                         break
