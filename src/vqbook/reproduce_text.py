@@ -80,7 +80,7 @@ class Parts(NamedTuple):
 
     Attributes:
         with_vectors: the split with vectors, by their kind and seed; one at a time.
-        concepts: fitted conceptual words for those vectors, and the seconds that they took, by their settings.
+        concepts: fitted conceptual words for those vectors, and the CPU seconds that they took, by their settings.
     """
 
     whole: Corpus
@@ -205,7 +205,7 @@ def make(parts: Parts, train: Corpus, s: Settings) -> tuple[Any, float]:
         train: documents to learn conceptual words from, with vectors.
         s: of the run.
     Returns:
-        The model, and the seconds that its conceptual words took.
+        The model, and the CPU seconds that its conceptual words took.
     """
     from vqbook import topics
 
@@ -219,14 +219,15 @@ def make(parts: Parts, train: Corpus, s: Settings) -> tuple[Any, float]:
 
 
 def _conceptual_words(parts: Parts, train: Corpus, settings: Settings) -> tuple[ConceptualWords, float]:
-    from vqbook.topics import conceptual, tvqvae
+    from vqbook.topics.code_bags import row_counts, vectors_of
+    from vqbook.topics.tvqvae import CONCEPTS as KINDS
 
     key = json.dumps(settings, sort_keys=True)
     if key not in parts.concepts:
-        began = time.perf_counter()
-        kind = tvqvae.CONCEPTS[settings.pop("class", "ConceptualWords")]
-        fitted = kind(**settings).fit(conceptual.vectors_of(train).table, conceptual.row_counts(train))
-        parts.concepts[key] = fitted, time.perf_counter() - began
+        began = time.process_time()
+        kind = KINDS[settings.pop("class", "ConceptualWords")]
+        fitted = kind(**settings).fit(vectors_of(train).table, row_counts(train))
+        parts.concepts[key] = fitted, time.process_time() - began
     return parts.concepts[key]
 
 
@@ -260,8 +261,8 @@ def measure(model: Any, parts: Parts, test: Corpus, run: Run) -> tuple[dict[str,
     else:
         each = score("", top, parts.whole)
         score("test_", top, parts.test)
-        if ROWS[run.row].raw:
-            score("raw_", model.top_ids(n, ranking="raw"), parts.whole)
+        other = "raw" if ROWS[run.row].zscored else "zscore"
+        score(f"{other}_", model.top_ids(n, ranking=other), parts.whole)
         if test.labels is not None:
             found = cluster_scores(model.transform(test), test.labels, seed=run.seed)
             values |= {name: found[name] for name in CLUSTERS}
@@ -274,9 +275,9 @@ def _train(run: Run, parts: Parts, stem: Path, over: Callable[[], bool], progres
     try:
         train, validation, test = split_with_vectors(parts, run.settings)
         model, before = make(parts, train, run.settings)
-        fitting = time.perf_counter()
+        fitting = time.process_time()
         model.fit(train, validation, progress=progress)
-        seconds = before + time.perf_counter() - fitting
+        seconds = before + time.process_time() - fitting
         values, topics = measure(model, parts, test, run)
         if not all(map(math.isfinite, values.values())):
             raise FloatingPointError("its numbers are not finite")
@@ -296,7 +297,7 @@ def _train(run: Run, parts: Parts, stem: Path, over: Callable[[], bool], progres
 
 
 def _expected(run: Run, folder: Path) -> float:
-    """Seconds of the longest finished run of the same model."""
+    """Seconds, by the clock, of the longest finished run of the same model."""
     files = folder.glob(f"seed-*/{run.row}_*.json")
     return max((json.loads(file.read_text()).get("all", 0.0) for file in files), default=0.0)
 

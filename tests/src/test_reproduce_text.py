@@ -33,7 +33,7 @@ from vqbook.table_text import (
 TRIALS = ({"sharpness": 1.0}, {"sharpness": 9.0})
 FAKES = {
     "alpha": Row("Alpha", "Fake", TRIALS),
-    "beta": Row("Beta", "Fake", TRIALS, fixed={"shift": [1, 2]}, raw=True),
+    "beta": Row("Beta", "Fake", TRIALS, fixed={"shift": [1, 2]}, zscored=True),
 }
 
 
@@ -138,6 +138,7 @@ def test_the_table_is_printed_recorded_and_not_made_again(
             both = [values[f"{row}_k{k}_{metric}"] for k in (2, 4)]
             assert values[f"{row}_mean_{metric}"] == pytest.approx(fmean(both))
     assert "beta_k2_raw_npmi_all" in values and "alpha_k2_raw_npmi_all" not in values
+    assert "alpha_k2_zscore_npmi_all" in values and "beta_k2_zscore_npmi_all" not in values
     assert len(entry["runs"][0]["history"]["alpha_k4"]["words"][0].split()) == 10
     assert "words" not in entry["runs"][1]["history"]["alpha_k4"]
     fitted = Fake.fits
@@ -205,8 +206,8 @@ def test_a_slice_begins_no_run_that_would_not_end_in_it(
     fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, fit = 1000.0, Fake.fit
-    monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    for clock in ("time", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: now)
 
     def slow(self: Fake, *arguments: Any, **named: Any) -> Fake:
         nonlocal now
@@ -227,8 +228,8 @@ def test_a_slice_shorter_than_a_run_still_goes_on_by_one(
     fakes: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, fit = 1000.0, Fake.fit
-    monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    for clock in ("time", "perf_counter", "process_time"):
+        monkeypatch.setattr(time, clock, lambda: now)
 
     def slow(self: Fake, *arguments: Any, **named: Any) -> Fake:
         nonlocal now
