@@ -1,5 +1,7 @@
 """Topic models: corpora, word and token vectors, models, and the measures of what they find."""
 
+from vqbook.topics.code_bags import bag_of_codes, row_counts
+from vqbook.topics.conceptual import ConceptualWords
 from vqbook.topics.contextual import contextual
 from vqbook.topics.corpus import Corpus, from_counts, from_texts, from_textset
 from vqbook.topics.embeddings import Vectors, glove, word2vec
@@ -14,13 +16,21 @@ from vqbook.topics.metrics import (
     topic_scores,
 )
 from vqbook.topics.sets import LOADS, load_corpus
+from vqbook.topics.soft_conceptual import SoftConceptualWords
+from vqbook.topics.tvqvae import TopicVQVAE
+from vqbook.topics.variants import VARIANTS
 
 __all__ = [
     "LOADS",
+    "VARIANTS",
+    "ConceptualWords",
     "Cooccurrence",
     "Corpus",
+    "SoftConceptualWords",
     "TopicScores",
+    "TopicVQVAE",
     "Vectors",
+    "bag_of_codes",
     "cluster_scores",
     "contextual",
     "diversity",
@@ -32,6 +42,7 @@ __all__ = [
     "nmi",
     "npmi",
     "purity",
+    "row_counts",
     "topic_scores",
     "word2vec",
 ]

@@ -67,3 +67,20 @@ def vectors_of(corpus: Corpus) -> Vectors:
             "the corpus has no word vectors: corpus.with_vectors(word2vec(corpus)) gives it some"
         )
     return corpus.vectors
+
+
+def used_rows(corpus: Corpus, chunk: int = 16_384) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """What a corpus needs of its table of vectors, which may belong to a larger corpus.
+
+    Returns:
+        The table (R, E); for each token the place of its row among the rows used, -1 for none, (n_tokens,); the
+        numbers of the rows used, ascending, in parts of at most `chunk`.
+    """
+    vectors = vectors_of(corpus)
+    known = vectors.rows >= 0
+    used = np.zeros(len(vectors.table), bool)
+    used[vectors.rows[known]] = True
+    place = used.cumsum(dtype=np.int32) - 1
+    numbers = np.flatnonzero(used)
+    parts = [numbers[i : i + chunk] for i in range(0, len(numbers), chunk)]
+    return vectors.table, np.where(known, place[vectors.rows], -1), parts

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, normalize
 from tqdm import tqdm
 
 from vqbook.quantizers import Quantized, Revival, top_k_codes
-from vqbook.topics.code_bags import Assignment, bag_of_codes, vectors_of
+from vqbook.topics.code_bags import Assignment, bag_of_codes, row_counts, used_rows, vectors_of
 from vqbook.topics.expanded import Combine, ExpandedQuantizer
 
 if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
+__all__ = ["ConceptualWords", "row_counts", "vectors_of"]
 CHUNK = 16_384  # rows of a table that are encoded together
 
 
@@ -84,6 +86,7 @@ class ConceptualWords(nn.Module):
         self.combine, self.weighting, self.start, self.revive_after = combine, weighting, start, revive_after
         self.commit_weight, self.steps, self.batch, self.lr, self.seed = commit_weight, steps, batch, lr, seed
         self.input_dim: int | None = None
+        self._bags: WeakKeyDictionary[Corpus, csr_matrix] = WeakKeyDictionary()
         self.make_quantizer()  # settings that cannot be are refused here, not after the embedding is made
 
     def get_params(self) -> dict[str, Any]:
@@ -153,6 +156,7 @@ class ConceptualWords(nn.Module):
             return torch.from_numpy(np.asarray(table[np.sort(rows)], np.float32))
 
         self.build(table.shape[1]).train()
+        self._bags.clear()
         sample = draw(CHUNK)
         self.centre.copy_(sample.mean(0))
         self.scale.copy_((sample - self.centre).square().mean().sqrt().clamp_min(1e-12))
@@ -196,27 +200,43 @@ class ConceptualWords(nn.Module):
         return Assignment(codes, normalize(1 / distance.clamp_min(1e-12), dim=-1).numpy())
 
     def bag(self, corpus: Corpus) -> csr_matrix:
-        """How often each conceptual word occurs in each document of a corpus with vectors, (N, M) float32."""
-        vectors = vectors_of(corpus)
-        found = self.assign(vectors.table)
-        return bag_of_codes(vectors.rows, corpus.starts, found.codes, self.num_codes, found.weights)
+        """How often each conceptual word occurs in each document of a corpus with vectors, (N, M) float32.
+
+        Remembered as long as the corpus lives; do not change it in place.
+        """
+        if corpus not in self._bags:
+            table, rows, used = used_rows(corpus)
+            found = [self.assign(table[part]) for part in used]
+            codes = np.concatenate([x.codes for x in found])
+            weights = [x.weights for x in found if x.weights is not None]
+            self._bags[corpus] = bag_of_codes(
+                rows, corpus.starts, codes, self.num_codes, np.concatenate(weights) if weights else None
+            )
+        return self._bags[corpus]
 
     def neighbours(self, corpus: Corpus, n: int = 5) -> list[list[str]]:
         """Names for the conceptual words: for each code the n words of a corpus that lie nearest to it.
 
         A word lies at the mean of its tokens on the sphere; near means a large cosine.
         """
-        vectors = vectors_of(corpus)
-        z = self.encode(vectors.table)
-        known = vectors.rows >= 0
-        pairs = csr_matrix(
-            (np.ones(known.sum(), np.float32), (corpus.tokens[known], vectors.rows[known])),
-            shape=(len(corpus.words), len(z)),
+        table, rows, used = used_rows(corpus)
+        known = rows >= 0
+        shape = (len(corpus.words), sum(len(part) for part in used))
+        uses = csc_matrix(
+            (np.ones(known.sum(), np.float32), (corpus.tokens[known], rows[known])), shape=shape
         )
-        occurs = np.flatnonzero(np.diff(pairs.indptr))
-        means = normalize(torch.from_numpy(pairs[occurs] @ z.numpy()), dim=-1)
+        ends = np.cumsum([0, *(len(part) for part in used)])
+        sums = sum(
+            uses[:, a:b] @ self.encode(table[part]).numpy()
+            for part, a, b in zip(used, ends, ends[1:], strict=False)
+        )
+        occurs = np.unique(corpus.tokens[known])
+        means = normalize(torch.from_numpy(sums[occurs]), dim=-1)
         best = (normalize(self.codebook, dim=-1) @ means.T).topk(min(n, len(occurs))).indices
         return [[corpus.words[occurs[w]] for w in row] for row in best.tolist()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_bags": WeakKeyDictionary()}
 
     def _standardise(self, e: Tensor) -> Tensor:
         return (e - self.centre) / self.scale

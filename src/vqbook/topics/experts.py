@@ -62,38 +62,45 @@ def scaled(experts: Tensor, covariance: Tensor) -> Tensor:
 def log_likelihood(batch: Batch, theta: Tensor, experts: Tensor) -> Tensor:
     r"""$\sum_v x_{dv} \log \mathrm{softmax}(\theta_d B)_v$ of each document, nats, (B,).
 
+    Where B x V logits are many, they exist in blocks of words only, and once more for the gradient.
+
     Args:
         batch: counts x of B documents over V words.
         theta: (B, T), centred or not.
         experts: B, (T, V).
     """
-    picked = embedding_bag(
-        batch.word, experts.T.contiguous(), batch.offsets, mode="sum", per_sample_weights=batch.value
-    )  # (B, T): sum_v x_dv B_v
-    return (picked * theta).sum(-1) - batch.totals() * log_normaliser(theta, experts)
+    return _LogLikelihood.apply(batch, theta, experts)
 
 
-def log_normaliser(theta: Tensor, experts: Tensor) -> Tensor:
-    r"""$\log \sum_v \exp(\theta B)_v$, (B, T), (T, V) -> (B,), in blocks of words: no B x V array is kept."""
-    return _LogNormaliser.apply(theta, experts)
-
-
-class _LogNormaliser(torch.autograd.Function):
+class _LogLikelihood(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, theta: Tensor, experts: Tensor) -> Tensor:
+    def forward(ctx: Any, batch: Batch, theta: Tensor, experts: Tensor) -> Tensor:
         width = max(1, ENTRIES // len(theta))
-        total = torch.stack([(theta @ b).logsumexp(-1) for b in experts.split(width, 1)], -1).logsumexp(-1)
-        ctx.save_for_backward(theta, experts, total)
-        return total
+        rows = experts.T.contiguous()
+        picked = embedding_bag(
+            batch.word, rows, batch.offsets, mode="sum", per_sample_weights=batch.value
+        )  # (B, T): sum_v x_dv B_v
+        blocks = [(theta @ b).logsumexp(-1) for b in experts.split(width, 1)]
+        log_total, size = torch.stack(blocks).logsumexp(0), batch.totals()
+        ctx.save_for_backward(theta, experts, picked, log_total, size)
+        ctx.batch, ctx.width = batch, width
+        return (picked * theta).sum(-1) - size * log_total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        theta, experts, total = ctx.saved_tensors
-        d_theta, d_experts = torch.zeros_like(theta), torch.empty_like(experts)
-        width = max(1, ENTRIES // len(theta))
-        for b, d_b in zip(experts.split(width, 1), d_experts.split(width, 1), strict=True):
-            p = (theta @ b - total.unsqueeze(-1)).exp_().mul_(grad.unsqueeze(-1))
-            d_theta.addmm_(p, b.T)
-            torch.mm(theta.T, p, out=d_b)
-        return d_theta, d_experts
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        theta, experts, picked, log_total, size = ctx.saved_tensors
+        batch = ctx.batch
+        at = torch.stack([batch.word, batch.row])
+        counts = torch.sparse_coo_tensor(
+            at, batch.value, (batch.num_words, batch.size), check_invariants=False
+        )
+        d_theta = grad.unsqueeze(-1) * picked
+        d_experts = torch.sparse.mm(counts, grad.unsqueeze(-1) * theta).T.contiguous()
+        each = (grad * size).unsqueeze(-1)
+        parts = (x.split(ctx.width, 1) for x in (experts, d_experts))
+        for b, d_b in zip(*parts, strict=True):
+            p = (theta @ b).sub_(log_total.unsqueeze(-1)).exp_().mul_(each)
+            d_theta.addmm_(p, b.T, alpha=-1)
+            d_b.addmm_(theta.T, p, alpha=-1)
+        return None, d_theta, d_experts

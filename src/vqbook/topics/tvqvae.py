@@ -24,33 +24,6 @@ if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
 CONCEPTS = {kind.__name__: kind for kind in (ConceptualWords, SoftConceptualWords)}
-# What the authors' code does, as far as it is not about which embeddings are used.
-_THEIRS: dict[str, Any] = {"inputs": "counts", "batch_size": 256, "patience": 10_000, "dropout": 0.0}
-_THEIR_CODES: dict[str, Any] = {
-    "hidden": (500, 500, 1000),
-    "start": "uniform",
-    "revive_after": None,
-    "combine": "sum",
-}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "july-2023": {
-        **_THEIRS,
-        "alpha": "linear",
-        "loss": "joint",
-        "lr": 5e-4,
-        "epochs": 200,
-        "dropout": 0.2,
-        "concepts": {"class": "ConceptualWords", **_THEIR_CODES, "weighting": "inverse"},
-    },
-    "release": {
-        **_THEIRS,
-        "alpha": "mlp",
-        "loss": "words",
-        "lr": 1e-3,
-        "epochs": 500,
-        "concepts": {"class": "ConceptualWords", **_THEIR_CODES},
-    },
-}
 
 
 class Bound(NamedTuple):
@@ -95,6 +68,8 @@ class TopicVQVAE(LogisticNormalModel):
         hidden: widths of the encoder's layers.
         dropout: in the encoder.
         epochs, batch_size, lr, patience, seed: of the training, as in ProdLDA.
+
+    VARIANTS holds what the authors' code did at two times: `TopicVQVAE(20, **VARIANTS["release"])`.
 
     Yoo and Choi, 2024; chapter 11.
     """
