@@ -37,7 +37,8 @@ def fit_minibatches(
 
     Each epoch cuts a new order of the documents into batches of nearly equal size (never a single document); bags that
     belong together are cut alike. The validation loss draws the same noise in every epoch; it counts after 50 updates,
-    when the running averages of batch normalisation can be trusted. The weights of the best epoch are put back. The caller's global random state is left as it was.
+    when the running averages of batch normalisation can be trusted. The weights of the best epoch are put back. The
+    caller's global random state is left as it was.
 
     Args:
         net: trained in place; left in evaluation mode.
@@ -56,7 +57,7 @@ def fit_minibatches(
     Returns:
         Curves by name, one value an epoch: "total" and each term on the training batches, "validation" if given.
     Raises:
-        ValueError: settings out of range.
+        ValueError: settings out of range, or validation documents without a word.
         FloatingPointError: the loss is no longer finite.
     """
     if min(epochs, patience) < 1 or batch_size < 2 or not lr > 0:
@@ -64,6 +65,8 @@ def fit_minibatches(
             "epochs and patience must be at least 1, batch_size at least 2 and lr positive, got "
             f"{epochs}, {patience}, {batch_size} and {lr}"
         )
+    if validation and not len(validation[0].filled()):
+        raise ValueError("the validation documents hold no word of the vocabulary: give others, or none")
     device = next(net.parameters()).device
     train, rows = [bags.to(device) for bags in train], train[0].filled()
     held = [bags.to(device) for bags in validation or ()]
