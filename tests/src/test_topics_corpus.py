@@ -30,6 +30,15 @@ def test_tokens_stand_where_the_spans_say() -> None:
     assert " ".join(forms) == "Don't panic x ray l'été nd try हिन्दी में लिखा Привет мир İstanbul’s"
 
 
+def test_ascii_texts_are_cut_like_all_others() -> None:
+    from vqbook.topics.tokens import ASCII_WORD, word_pattern
+
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        text = bytes(rng.integers(32, 127, 80).astype(np.uint8)).decode() + "a'b''c-d_e'"
+        assert ASCII_WORD.split(text) == word_pattern().split(text)
+
+
 def test_normal_forms_stop_words_and_single_letters() -> None:
     corpus = from_texts(["The cat's x CAFÉ I'm didn't 猫 cafe\u0301"], min_df=1, max_df=1.0)
     assert words_of(corpus, 0) == ["cat", "café", "猫", "café"]

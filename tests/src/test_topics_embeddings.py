@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from vqbook.data.sets import DataError
-from vqbook.topics import Corpus, contextual, from_counts, from_texts, glove, load_corpus, word2vec
+from vqbook.topics import Corpus, contextual, from_counts, from_texts, glove, load_corpus, store, word2vec
 
 PLAIN = {"stop_words": False, "min_df": 1, "max_df": 1.0}
 needs_data = pytest.mark.skipif(not os.environ.get("VQBOOK_DATA"), reason="VQBOOK_DATA is not set")
@@ -136,11 +137,9 @@ def test_long_texts_are_read_in_views(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("minilm")
 def test_what_was_read_is_never_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    module = sys.modules["vqbook.topics.contextual"]
+    module = sys.modules["vqbook.topics.contextual"]  # the package's name `contextual` is the function
     corpus = from_texts([*TEXTS, TEXTS[0]], **PLAIN)
-    interrupted, write = [], module._put
+    interrupted, write = [], store._put
 
     def crash(path: Path, offset: int, content: np.ndarray) -> None:
         interrupted.append(path.name)
@@ -149,10 +148,10 @@ def test_what_was_read_is_never_read_again(tmp_path: Path, monkeypatch: pytest.M
         write(path, offset, content)
 
     monkeypatch.setattr(module, "DOCUMENTS", 1)
-    monkeypatch.setattr(module, "_put", crash)
+    monkeypatch.setattr(store, "_put", crash)
     with pytest.raises(KeyboardInterrupt):
         contextual(corpus, cache=tmp_path, precision="float32")
-    monkeypatch.setattr(module, "_put", write)
+    monkeypatch.setattr(store, "_put", write)
     read = []
     original = module._Reader.read
     monkeypatch.setattr(

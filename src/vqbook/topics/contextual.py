@@ -1,18 +1,10 @@
-"""Each token's vector in its context: the last hidden state of a small language model, computed once.
-
-The cache of a model is two files that only grow: `vectors.f16` holds one row a token, `index` one record a
-document (which text and tokens, where its rows begin, how many). A record is written after its rows have
-reached the disk, so whatever is interrupted resumes at the document where it stopped.
-"""
+"""Each token's vector in its context: the last hidden state of a small language model, computed once."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -22,13 +14,12 @@ import torch
 
 from vqbook.data.paths import cache_folder
 from vqbook.data.sets import DataError
-from vqbook.results import _locked
 from vqbook.topics.corpus import Corpus
 from vqbook.topics.embeddings import Vectors
+from vqbook.topics.store import Store
 
 Precision = Literal["auto", "float32", "bfloat16"]
 PIECES, OVERLAP = 256, 64  # of word pieces: what the model sees at a time, what neighbouring views share
-RECORD = np.dtype([("document", "S32"), ("row", "<i8"), ("tokens", "<i8")])
 DOCUMENTS = 128  # computed between two writes
 
 
@@ -75,7 +66,8 @@ def contextual(
         _digest(text, corpus.spans[a:b])
         for text, a, b in zip(corpus.texts, corpus.starts[:-1], corpus.starts[1:], strict=True)
     ]
-    store = _Store(Path(cache) if cache is not None else cache_folder() / "vectors", model, half)
+    folder = Path(cache) if cache is not None else cache_folder() / "vectors"
+    store = Store(folder, _store_name(model, half))
     missing = [d for d, key in enumerate(keys) if key not in store.place and corpus.lengths[d]]
     missing = list({keys[d]: d for d in missing}.values())
     if missing:
@@ -94,6 +86,11 @@ def _spans(corpus: Corpus, d: int) -> np.ndarray:
     return corpus.spans[corpus.starts[d] : corpus.starts[d + 1]]
 
 
+def _store_name(model: str, half: bool) -> str:
+    readable, exact = re.sub(r"\W+", "-", model)[-40:], hashlib.sha256(model.encode()).hexdigest()[:8]
+    return f"{readable}-{exact}-{PIECES}-{OVERLAP}-{'bfloat16' if half else 'float32'}"
+
+
 def _digest(text: str, spans: np.ndarray) -> bytes:
     about = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
     about.update(b"\0" + np.ascontiguousarray(spans, "<i4").tobytes())
@@ -107,73 +104,6 @@ def _bar(documents: list[int], progress: bool) -> Iterator[list[int]]:
         for i in range(0, len(documents), DOCUMENTS):
             yield documents[i : i + DOCUMENTS]
             bar.update(len(documents[i : i + DOCUMENTS]))
-
-
-class _Store:
-    """Vectors of one model on disk, and where each document's rows begin."""
-
-    def __init__(self, folder: Path, model: str, half: bool) -> None:
-        name = re.sub(r"\W+", "-", model)[-40:] + "-" + hashlib.sha256(model.encode()).hexdigest()[:8]
-        self.folder = folder / f"{name}-{PIECES}-{OVERLAP}-{'bfloat16' if half else 'float32'}"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.folder, os.W_OK):
-                raise PermissionError(13, "Permission denied")
-        except OSError as e:
-            warnings.warn(
-                f"the cache {folder} cannot be written ({e.strerror}): the vectors are kept for this process only; "
-                "set VQBOOK_CACHE to a writable folder",
-                stacklevel=3,
-            )
-            self._temporary = tempfile.TemporaryDirectory(prefix="vqbook-")
-            self.folder = Path(self._temporary.name)
-        self.place: dict[bytes, int] = {}
-        self._refresh()
-
-    def _refresh(self) -> None:
-        index, data = self.folder / "index", self.folder / "vectors.f16"
-        whole = index.stat().st_size // RECORD.itemsize if index.exists() else 0
-        records = np.fromfile(index, RECORD, whole) if whole else np.empty(0, RECORD)
-        self.dim = int((self.folder / "dim").read_text()) if whole else 0
-        held = data.stat().st_size // (2 * self.dim) if whole else 0
-        sound = records["row"] + records["tokens"] <= held  # a copy cut short loses its end only
-        if not sound.all():
-            records = records[: int(np.argmin(sound))]
-        self.records, self.rows = len(records), int((records["row"] + records["tokens"]).max(initial=0))
-        self.place = dict(zip(records["document"].tolist(), records["row"].tolist(), strict=True))
-
-    def append(self, keys: list[bytes], vectors: list[np.ndarray]) -> None:
-        """Add documents; those that another process has added meanwhile are left out."""
-        with _locked(self.folder):
-            self._refresh()
-            new = [(k, v) for k, v in zip(keys, vectors, strict=True) if k not in self.place]
-            if not new:
-                return
-            self.dim = new[0][1].shape[1]
-            (self.folder / "dim").write_text(str(self.dim))
-            sizes = np.array([len(v) for _, v in new])
-            records = np.empty(len(new), RECORD)
-            records["document"] = [k for k, _ in new]
-            records["tokens"], records["row"] = sizes, self.rows + sizes.cumsum() - sizes
-            _put(self.folder / "vectors.f16", self.rows * self.dim * 2, np.concatenate([v for _, v in new]))
-            _put(self.folder / "index", self.records * RECORD.itemsize, records)
-            self._refresh()
-
-    def table(self) -> np.ndarray:
-        if not self.rows:
-            return np.zeros((0, self.dim), np.float16)
-        shape = (self.rows, self.dim)
-        return np.memmap(self.folder / "vectors.f16", np.float16, "r", shape=shape)
-
-
-def _put(path: Path, offset: int, content: np.ndarray) -> None:
-    """Write at `offset`, over whatever an interrupted writer left there, down to the disk."""
-    with open(path, "r+b" if path.exists() else "w+b") as f:
-        f.seek(offset)
-        f.write(content.tobytes())
-        f.truncate()
-        f.flush()
-        os.fsync(f.fileno())
 
 
 class _View(NamedTuple):

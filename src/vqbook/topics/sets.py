@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -48,7 +49,7 @@ def _both(name: str, splits: tuple[str, ...] = ("train", "test")) -> TextSet:
         y=None if parts[0].y is None else torch.cat([part.y for part in parts]),
         counts=None if parts[0].counts is None else vstack([part.counts for part in parts], format="csr"),
         source=" and ".join(dict.fromkeys(part.source for part in parts)),
-        note=" ".join(dict.fromkeys(part.note for part in parts if part.note)),
+        note=" ".join(dict.fromkeys(s for part in parts for s in re.split(r"(?<=\.) ", part.note) if s)),
         factors={},
     )
 

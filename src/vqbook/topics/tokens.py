@@ -68,7 +68,10 @@ def normal_form(form: str) -> str:
 
 
 def stop_word_set(stop_words: bool | Sequence[str]) -> frozenset[str]:
-    """scikit-learn's English list for True, none for False, else the given words in normal form."""
+    """scikit-learn's English list for True, none for False, else the given words in normal form.
+
+    That list holds a few words of content (bill, fire, system): give your own where they matter.
+    """
     if stop_words is True:
         from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
