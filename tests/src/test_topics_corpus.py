@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,3 +205,46 @@ def test_20ng_is_raw_text_over_the_lemmas() -> None:
         [w.lower()[0] == corpus.words[t][0] for w, t in zip(place, corpus.tokens[a:b], strict=True)]
     )
     assert same > 0.8
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VQBOOK_DATA", str(tmp_path))
+    monkeypatch.setenv("VQBOOK_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_licensed_articles_are_read_from_a_folder(own_data: Path) -> None:
+    pytest.importorskip("simplemma")
+    with pytest.raises(DataError, match=r"texts.txt \(one article a line\)"):
+        load_corpus("nyt_texts")
+    (own_data / "nyt_texts").mkdir()
+    texts = own_data / "nyt_texts" / "texts.txt"
+    texts.write_text("The mice ran home\nStocks fell again\nMice like stocks\nThe end\n", encoding="utf-8")
+    corpus = load_corpus("nyt_texts")
+    assert len(corpus) == 3 and corpus.labels is None and "mouse" in corpus.words
+    assert corpus.source == "VQBOOK_DATA/nyt_texts/texts.txt"
+    (own_data / "nyt_texts" / "labels.txt").write_text("0\n1\n1\n0\n")
+    assert load_corpus("nyt_texts").labels.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_20ng_with_and_without_the_list_of_lemmas(own_data: Path, listed: bool) -> None:
+    pytest.importorskip("simplemma")
+    folder = own_data / "20newsgroups"
+    folder.mkdir()
+    posts = {
+        "train": ["From: a@b\n\nCars and drivers sell cars", "From: a@b\n\n"],
+        "test": ["From: c@d\n\nEngines drive the car"],
+    }
+    for split, texts in posts.items():
+        rows = (json.dumps({"id": "x/1", "label": 0, "text": t}) for t in texts)
+        (folder / f"{split}.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    (folder / "label_names.txt").write_text("rec.autos\n")
+    if listed:
+        (folder / "octis_vocabulary_1612.txt").write_text("car\nengine\ndriver\n")
+    corpus = load_corpus("20ng")
+    assert len(corpus) == 2 and "1 of 3 documents" in corpus.note
+    assert (corpus.words == ["car", "engine", "driver"]) == listed
+    assert ("OCTIS's list of 1,612 is not" in corpus.note) != listed
+    assert "car" in words_of(corpus, 0) and "engine" in words_of(corpus, 1)

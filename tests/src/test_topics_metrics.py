@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vqbook.topics import Corpus, from_counts, metrics
+from vqbook.topics import Corpus, cooccurrence, from_counts, metrics
 
 
 def corpus_of(documents: list[list[int]], words: int) -> Corpus:
@@ -51,11 +51,11 @@ def test_npmi_agrees_with_gensim(seed: int, window: int) -> None:
 
 
 @pytest.mark.parametrize("window", [1, 3, 10, 40, None])
-@pytest.mark.parametrize("chunk", [60, metrics.CHUNK])
+@pytest.mark.parametrize("chunk", [60, cooccurrence.CHUNK])
 def test_exact_counts_are_the_definition(
     window: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "CHUNK", chunk)  # many chunks give what one gives
+    monkeypatch.setattr(cooccurrence, "CHUNK", chunk)  # many chunks give what one gives
     corpus, interest = random_corpus(7), [1, 4, 5, 11]
     found = metrics.Cooccurrence(corpus, interest, window=window, exact=True)
     expected, windows = np.zeros((4, 4)), 0
