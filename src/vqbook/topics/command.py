@@ -78,13 +78,13 @@ def _fit(arguments: argparse.Namespace) -> None:
     from vqbook.topics.model import load_model
     from vqbook.topics.report import render
 
-    model_class, reads_vectors = own.model_class(arguments.model), own.MODELS[arguments.model][1]
+    model_class = own.model_class(arguments.model)
     if arguments.topics < model_class.min_topics:
         raise ValueError(
             f"{model_class.name} needs at least {model_class.min_topics} topics: with one topic alone every "
             "document would be the same; ask for more topics (--topics)."
         )
-    if arguments.embedding and not reads_vectors:
+    if arguments.embedding and own.MODELS[arguments.model][1] is None:
         raise ValueError(
             f"{arguments.model} reads no word vectors: leave out --embedding {arguments.embedding}."
         )
@@ -103,16 +103,20 @@ def _fit(arguments: argparse.Namespace) -> None:
     )
     _say(f"read {documents.source}")
     folder = arguments.out or Path(f"{_stem(arguments.path)}-topics")
-    run = {"settings": settings.as_dict(), "documents": documents.digest()}
-    state = _claim(folder, run, arguments.overwrite)
-    if state == "finished":
+    stop_words = own.stop_list(settings.stop_words)
+    run = {"settings": settings.as_dict(), "documents": documents.digest(), "stop_words": stop_words}
+    if _finished(folder, run, arguments.overwrite):
         _say(f"{folder} has this already; --overwrite fits again")
         return _told(folder)
-    corpus = own.count_words(documents, settings)
+    corpus = own.count_words(documents, settings, stop_words)
     notes = [*documents.notes, *own.care(documents, corpus)]
     for note in notes:
         _say(f"note: {note}")
     _say(f"{len(corpus):,} documents, {len(corpus.words):,} words, {len(corpus.tokens):,} tokens")
+    if arguments.overwrite:
+        for name in OURS:
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / "model", ignore_errors=True)
     _write_run(folder, run | {"finished": False})
     if settings.embedding:
         _say(f"word vectors: {settings.embedding}")
@@ -122,7 +126,8 @@ def _fit(arguments: argparse.Namespace) -> None:
         model = load_model(folder / "model")
     else:
         _say(f"fitting {model_class.name} with {settings.topics} topics")
-        model = own.fit_model(corpus, settings, progress=True)
+        model, warned = own.fit_model(corpus, settings, progress=sys.stderr.isatty())
+        notes += warned
         model.save(folder / "model")
     found = own.measure(model, corpus)
     atomic_write(folder / "topics.csv", outputs.topic_table(found))
@@ -138,29 +143,22 @@ def _fit(arguments: argparse.Namespace) -> None:
     _say(f"wrote {folder} in {time.monotonic() - began:.0f} s; open {folder / 'report.html'} in a browser")
 
 
-def _claim(folder: Path, run: dict[str, Any], overwrite: bool) -> str:
-    """What the folder is to this fit: "new", "begun" or "finished"; cleared of an earlier one if that is asked for."""
+def _finished(folder: Path, run: dict[str, Any], overwrite: bool) -> bool:
+    """Whether the folder has this fit; refuses one that has anything else, unless another fit may be overwritten."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"'{folder}' is a file: choose another --out.")
     if not folder.is_dir() or not any(folder.iterdir()):
-        return "new"
+        return False
     if not (folder / RUN).is_file():
         raise DataError(f"'{folder}' holds other things than a topic fit: choose another --out.")
-    if not overwrite:
-        old = _read_run(folder)
-        if all(old.get(key) == value for key, value in run.items()):
-            return (
-                "finished"
-                if old.get("finished") and all((folder / name).is_file() for name in OURS)
-                else "begun"
-            )
+    if overwrite:
+        return False
+    old = _read_run(folder)
+    if any(old.get(key) != value for key, value in run.items()):
         raise DataError(
             f"'{folder}' holds a fit of other documents or settings: choose another --out, or say --overwrite."
         )
-    for name in OURS:
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "model", ignore_errors=True)
-    return "new"
+    return bool(old.get("finished")) and all((folder / name).is_file() for name in OURS)
 
 
 def _read_run(folder: Path) -> dict[str, Any]:
@@ -225,7 +223,7 @@ def _apply(arguments: argparse.Namespace) -> None:
     for note in documents.notes:
         _say(f"note: {note}")
     _say(f"{len(corpus):,} of {len(documents):,} documents have words that the model knows")
-    # A model of word vectors remembers them; those of tokens depend on the text around.
+    # Models remember what they need of word vectors; a token's vector depends on the text around it.
     corpus = own.embed(
         corpus, "minilm" if settings.embedding == "minilm" else None, progress=sys.stderr.isatty()
     )

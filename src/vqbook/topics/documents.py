@@ -47,9 +47,9 @@ class Documents:
         )
 
     def digest(self) -> str:
-        """A short name for exactly these texts in this order."""
+        """A short name for exactly these texts and names in this order."""
         total = hashlib.sha256()
-        for text in self.texts:
+        for text in (*self.texts, *self.names):
             total.update(f"{len(text)}:{text}".encode())
         return total.hexdigest()[:16]
 

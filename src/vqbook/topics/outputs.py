@@ -17,7 +17,7 @@ from vqbook.topics.model import TopicModel
 from vqbook.topics.own import Found, Settings
 from vqbook.topics.report import Example, Map, Report, Topic, excerpt
 
-TOP, EXAMPLES = 10, 3
+TOP, SHOWN, EXAMPLES = 10, 15, 3  # words in the terminal and in the report, documents a topic
 PACKAGES = ("vqbook", "torch", "numpy", "scikit-learn", "gensim", "transformers", "bertopic")
 
 
@@ -109,7 +109,7 @@ def make_report(
     counts = np.bincount(found.largest, minlength=number)
     topics = [
         Topic(
-            words=list(zip(found.words(t, TOP), found.weights[t, :TOP].tolist(), strict=True)),
+            words=list(zip(found.words(t, SHOWN), found.weights[t, :SHOWN].tolist(), strict=True)),
             share=float(found.shares[t]),
             documents=int(counts[t]),
             npmi=float(scores.each_npmi[t]),
@@ -162,7 +162,7 @@ def _examples(found: Found, topic: int) -> list[Example]:
     for d in best[share[best] > 1 / (len(found.order) + 1)].tolist():
         tokens = slice(corpus.starts[d], corpus.starts[d + 1])
         assert corpus.texts is not None and corpus.spans is not None
-        spans = corpus.spans[tokens][np.isin(corpus.tokens[tokens], found.top[topic, :TOP])]
+        spans = corpus.spans[tokens][np.isin(corpus.tokens[tokens], found.top[topic, :SHOWN])]
         out.append(Example(corpus.names[d], float(share[d]), excerpt(corpus.texts[d], spans)))
     return out
 

