@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import warnings
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from vqbook.data.sets import DataError
@@ -104,6 +105,10 @@ class BERTopic(TopicModel):
 
     def _library(self, size: int) -> Any:
         """The library's model with everything fixed that would vary from run to run."""
+        from vqbook import _torchvision
+
+        with contextlib.suppress(ImportError):
+            _torchvision.datasets()  # transformers imports torchvision when it is there, whole or not
         try:
             import bertopic
             from hdbscan import HDBSCAN
@@ -138,8 +143,8 @@ class BERTopic(TopicModel):
             part = corpus.take(np.arange(a, min(a + DOCUMENTS, len(corpus))))
             windows, document = windows_of(part)
             weighted = windows.multiply(self._idf).tocsr()
-            norm = np.sqrt(weighted.multiply(weighted).sum(1)).ravel()
-            similarity = (diags_array(1 / np.maximum(norm, 1e-30)) @ weighted) @ topics  # (windows, T)
+            norm = np.sqrt(np.asarray(weighted.multiply(weighted).sum(1)))  # (windows, 1)
+            similarity = (weighted @ topics) / np.maximum(norm, 1e-30)  # (windows, T)
             similarity[similarity < LEAST] = 0
             member = csr_matrix((np.ones(len(document)), (document, np.arange(len(document)))))
             member.resize(len(part), len(document))
