@@ -6,6 +6,7 @@ validation documents, and meet the test documents only when they are measured.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vqbook import runs
+from vqbook.data.cache import cached
 from vqbook.results import Ledger, atomic_write
 from vqbook.runs import Found, look, tag
 from vqbook.table_text import (
@@ -171,30 +173,32 @@ def split_with_vectors(parts: Parts, s: Settings) -> tuple[Corpus, Corpus, Corpu
     word2vec learns from the training documents only, with the run's seed, and knows the other words of the vocabulary
     not at all. GloVe and the language model were trained elsewhere: their vectors depend on no seed.
     """
-    from vqbook.topics import embeddings
-    from vqbook.topics.contextual import contextual
+    from vqbook.topics import contextual, glove
 
     name = s["vectors"]
     if not name:
         return parts.train, parts.validation, parts.test
     key = (name, s["seed"] if name == "word2vec" else 0)
     if key not in parts.with_vectors:
-        if name == "word2vec":
-            learned = embeddings.word2vec(parts.train, seed=s["seed"], **s["word2vec"])
-            vectors = _of_words(learned, parts.train, parts.whole)
-        else:
-            vectors = (embeddings.glove if name == "glove" else contextual)(parts.whole)
+        make = {"word2vec": lambda corpus: _word2vec(parts, s), "glove": glove, "minilm": contextual}[name]
         parts.with_vectors.clear()  # runs of a kind follow each other
         parts.concepts.clear()
-        parts.with_vectors[key] = parts.whole.with_vectors(vectors).split()
+        parts.with_vectors[key] = parts.whole.with_vectors(make(parts.whole)).split()
     return parts.with_vectors[key]
 
 
-def _of_words(vectors: Vectors, learned_on: Corpus, corpus: Corpus) -> Vectors:
-    """Vectors of words, for the tokens of another corpus with the same vocabulary; -1 for words without one."""
-    row_of = np.full(len(corpus.words), -1, np.int32)
-    row_of[learned_on.tokens] = vectors.rows
-    return vectors._replace(rows=row_of[corpus.tokens])
+def _word2vec(parts: Parts, s: Settings) -> Vectors:
+    """Vectors of words that training documents hold, for all tokens; kept between processes."""
+    from vqbook.topics.embeddings import Vectors, word2vec
+
+    train, tokens = parts.train, parts.whole.tokens
+    about = f"{json.dumps(s['word2vec'], sort_keys=True)} {s['seed']}".encode()
+    key = hashlib.sha256(train.tokens.tobytes() + train.starts.tobytes() + about).hexdigest()[:16]
+    table = cached(
+        f"word2vec-{key}", lambda: {"table": word2vec(train, seed=s["seed"], **s["word2vec"]).table}
+    )["table"]
+    known = np.bincount(train.tokens, minlength=len(train.words)) > 0
+    return Vectors("word2vec", table, np.where(known[tokens], tokens, -1).astype(np.int32))
 
 
 def make(parts: Parts, train: Corpus, s: Settings) -> tuple[Any, float]:

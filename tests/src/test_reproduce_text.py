@@ -344,3 +344,30 @@ def test_word_vectors_are_learned_from_training_documents_only() -> None:
     other, *_ = reproduce_text.split_with_vectors(parts, {**s, "seed": 4})
     assert other.vectors is not None and not np.array_equal(other.vectors.table, train.vectors.table)
     assert len(parts.with_vectors) == 1
+
+
+QUICK = ("lda", "prodlda", "etm", "tvq-vae-w2v", "tvq-vae-linear", "tvq-vae-soft")
+
+
+def test_real_models_make_the_table_and_two_jobs_give_what_one_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vqbook.results._folder", lambda: tmp_path / "book")
+    words = ["reproduce", "tvqvae-text", "--profile", "smoke", "--models", *QUICK]
+    assert cli.main([*words, "--out", "one"]) == 0
+    said = capfd.readouterr().out
+    assert all(f"| {ROWS[row].name} " in said for row in QUICK) and "held-out NPMI" in said
+    assert cli.main([*words, "--out", "two", "--jobs", "2"]) == 0
+    wanted = [run for run in runs(topics=PROFILES["smoke"]["topics"]) if run.row in QUICK]
+    one, two = (look(wanted, Path(folder)) for folder in ("one", "two"))
+    assert not one.left and not two.left and not one.diverged
+    assert [r["values"] for _, r in one.results] == [r["values"] for _, r in two.results]
+
+
+def test_every_trial_of_every_row_is_a_model_that_can_be_made() -> None:
+    parts = prepare(sizes("smoke"))
+    for run in runs(trials=True):
+        s = {**run.settings, "vectors": run.settings["vectors"] and "word2vec"}
+        train, *_ = reproduce_text.split_with_vectors(parts, s)
+        model, _ = reproduce_text.make(parts, train, s)
+        assert model.num_topics == TRIAL_TOPICS and model.seed == TRIAL_SEED
