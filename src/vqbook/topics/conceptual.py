@@ -219,24 +219,34 @@ class ConceptualWords(nn.Module):
 
         A word lies at the mean of its tokens on the sphere; near means a large cosine.
         """
+        vectors = self.word_vectors(corpus)
+        occurs = vectors.any(-1).nonzero().squeeze(-1)
+        best = (normalize(self.codebook, dim=-1) @ vectors[occurs].T).topk(min(n, len(occurs))).indices
+        return [[corpus.words[w] for w in row] for row in occurs[best].tolist()]
+
+    def word_vectors(self, corpus: Corpus) -> Tensor:
+        """Where each word of a corpus lies: the mean of its tokens on the sphere, scaled to length 1, (V, D).
+
+        Zeros for words without a vector.
+        """
         table, rows, used = used_rows(corpus)
         known = rows >= 0
-        shape = (len(corpus.words), sum(len(part) for part in used))
-        uses = csc_matrix(
-            (np.ones(known.sum(), np.float32), (corpus.tokens[known], rows[known])), shape=shape
-        )
         ends = np.cumsum([0, *(len(part) for part in used)])
-        sums = sum(
-            uses[:, a:b] @ self.encode(table[part]).numpy()
-            for part, a, b in zip(used, ends, ends[1:], strict=False)
+        ones = np.ones(known.sum(), np.float32)
+        uses = csc_matrix(
+            (ones, (corpus.tokens[known], rows[known])), shape=(len(corpus.words), int(ends[-1]))
         )
-        occurs = np.unique(corpus.tokens[known])
-        means = normalize(torch.from_numpy(sums[occurs]), dim=-1)
-        best = (normalize(self.codebook, dim=-1) @ means.T).topk(min(n, len(occurs))).indices
-        return [[corpus.words[occurs[w]] for w in row] for row in best.tolist()]
+        sums = torch.zeros(len(corpus.words), self.dim)
+        for part, (a, b) in zip(used, pairwise(ends.tolist()), strict=True):
+            sums += torch.from_numpy(uses[:, a:b] @ self.encode(table[part]).numpy())
+        return normalize(sums, dim=-1)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bags": WeakKeyDictionary()}
+        return {name: value for name, value in self.__dict__.items() if name != "_bags"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._bags = WeakKeyDictionary()
 
     def _standardise(self, e: Tensor) -> Tensor:
         return (e - self.centre) / self.scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from vqbook.topics.bags import Bags
+from vqbook.topics.cluster_start import cluster_start
 from vqbook.topics.code_bags import bag_of_codes, row_counts
 from vqbook.topics.conceptual import ConceptualWords
 from vqbook.topics.logistic_normal import Inputs, LogisticNormalModel
 from vqbook.topics.minibatches import fit_minibatches
+from vqbook.topics.model import in_words_of, standardised
+from vqbook.topics.rankings import distinctive
 from vqbook.topics.soft_conceptual import SoftConceptualWords
 from vqbook.topics.tvqnet import Alpha, Loss, TVQNet
 from vqbook.train import pick_device
@@ -23,6 +26,8 @@ from vqbook.train import pick_device
 if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
+WARM_UP = 5  # epochs in which topics that started as clusters stay there
+RANKINGS = ("raw", "logits", "zscore", "distinctive")
 CONCEPTS = {kind.__name__: kind for kind in (ConceptualWords, SoftConceptualWords)}
 
 
@@ -60,10 +65,15 @@ class TopicVQVAE(LogisticNormalModel):
             words equally likely.
         concepts: ConceptualWords or SoftConceptualWords, or their settings as `get_params` gives them. One that has
             been fitted is used as it is, another is fitted; None has the default settings and this seed.
-        alpha: how a topic becomes word logits: "linear", or "mlp": tanh layers and then z-scores over topics, so that
-            words exclusive to a topic rank first.
+        alpha: how a topic becomes word logits. "vectors": by the cosine of the topic and the word in code space.
+            "linear": by a learned matrix. "mlp": by tanh layers and then z-scores over topics, so that words exclusive
+            to a topic rank first.
         loss: "joint": codes, words and KL. "words": words and KL. "codes": codes and KL shape the topics, and the word
             head learns to read them without a say.
+        background: whether both heads add log frequencies to logits with a learned gain: batch normalisation alone
+            cannot represent how frequent a word is.
+        start: topics begin as "clusters" of documents, in which case the first five epochs leave them in place, or at
+            "random" (Xavier).
         inputs: what the encoder sees of a bag: "counts", "shares" or "logs".
         hidden: widths of the encoder's layers.
         dropout: in the encoder.
@@ -81,18 +91,23 @@ class TopicVQVAE(LogisticNormalModel):
         num_topics: int = 20,
         *,
         concepts: ConceptualWords | dict[str, Any] | None = None,
-        alpha: Alpha = "mlp",
-        loss: Loss = "joint",
+        alpha: Alpha = "vectors",
+        loss: Loss = "words",
+        background: bool = True,
+        start: Literal["clusters", "random"] = "clusters",
         inputs: Inputs = "logs",
         hidden: tuple[int, ...] = (100, 100),
         dropout: float = 0.0,
-        epochs: int = 200,
+        epochs: int = 80,
         batch_size: int = 256,
         lr: float = 1e-3,
         patience: int = 10,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if start not in ("clusters", "random"):
+            raise ValueError(f'start must be "clusters" or "random", got {start!r}')
+        self.background, self.start = background, start
         self.num_topics, self.concepts, self.alpha, self.loss = num_topics, concepts, alpha, loss
         self.inputs, self.hidden, self.dropout = inputs, hidden, dropout
         self.epochs, self.batch_size, self.lr, self.patience, self.seed = (
@@ -124,31 +139,37 @@ class TopicVQVAE(LogisticNormalModel):
 
     @torch.no_grad()
     def get_beta(self) -> np.ndarray:
-        """The words of a document about topic t alone: softmax(BN(Λ_t)), (T, V)."""
-        return self._rendered(self._net().words())
+        """The words of a document about topic t alone, (T, V)."""
+        return self._net().word_logits(self._one_hot()).softmax(-1).cpu().numpy()
 
     @torch.no_grad()
     def get_code_beta(self) -> np.ndarray:
-        """The conceptual words of a document about topic t alone: softmax(BN(β_t)), (T, M)."""
-        return self._rendered(self._net().codes())
+        """The conceptual words of a document about topic t alone, (T, M)."""
+        return self._net().code_logits(self._one_hot()).softmax(-1).cpu().numpy()
 
     @torch.no_grad()
     def scores(self, ranking: str = "own") -> np.ndarray:
-        """How well each word stands for each topic, (T, V): "own" is Λ, "raw" is α before any z-score, "zscore" after.
+        """How well each word stands for each topic, (T, V), larger is better.
+
+        "logits": α(t). "zscore": α(t) standardised over topics. "distinctive": `rankings.distinctive` of α(t). "raw":
+        the probabilities beta. "own": "distinctive" for alpha "vectors"; the authors' for "linear" (logits) and "mlp"
+        (zscore).
 
         Raises:
             ValueError: another ranking.
         """
-        raw = self._net().raw_words().cpu().numpy()
-        if ranking == "own":
-            return self._net().words().cpu().numpy()
+        own = {"vectors": "distinctive", "linear": "logits", "mlp": "zscore"}[self.alpha]
+        ranking = own if ranking == "own" else ranking
         if ranking == "raw":
-            return raw
-        from vqbook.topics.model import standardised
-
+            return self.get_beta()
+        logits = self._net().raw_words().cpu().numpy()
+        if ranking == "logits":
+            return logits
+        if ranking == "distinctive":
+            return distinctive(logits)
         if ranking != "zscore":
-            raise ValueError(f'ranking must be "own", "raw" or "zscore", got {ranking!r}')
-        return standardised(raw)
+            raise ValueError(f'ranking must be "own" or one of {", ".join(RANKINGS)}, got {ranking!r}')
+        return standardised(logits)
 
     def generate(
         self, topic: int | np.ndarray, n: int = 20, *, generator: torch.Generator | None = None
@@ -165,7 +186,8 @@ class TopicVQVAE(LogisticNormalModel):
             ValueError: no such topic, or no proportions.
         """
         theta = self._proportions(topic)
-        probabilities = torch.from_numpy(self._word_probabilities(theta[None])[0])
+        with torch.no_grad():
+            probabilities = self._net().word_logits(self._tensor(theta[None])).softmax(-1)[0].cpu()
         drawn = torch.multinomial(probabilities, n, replacement=True, generator=generator)
         return [self.words[w] for w in drawn.tolist()]
 
@@ -186,7 +208,7 @@ class TopicVQVAE(LogisticNormalModel):
     def log_evidence(
         self, corpus: Corpus, *, samples: int = 1000, generator: torch.Generator | None = None
     ) -> np.ndarray:
-        """log p(c, w) of each document by importance sampling from the encoder's posterior, (N,), nats.
+        """log p(c, w) of each document by importance sampling from posterior and prior in turn, (N,), nats.
 
         Its expectation lies at or below the truth and rises to it with the number of samples.
         """
@@ -195,8 +217,6 @@ class TopicVQVAE(LogisticNormalModel):
         return net.log_evidence(codes.batch(rows), words.batch(rows), samples, generator).numpy()
 
     def _bags(self, corpus: Corpus) -> tuple[Bags, Bags]:
-        from vqbook.topics.model import in_words_of
-
         known = in_words_of(corpus, self.words)
         return Bags(self.bag(known)), Bags(known.counts)
 
@@ -213,20 +233,31 @@ class TopicVQVAE(LogisticNormalModel):
         self._remember_words(corpus)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.net = self._build(corpus).to(pick_device())
+            self.net = net = self._build(corpus).to(pick_device())
+        bag = self.bag(corpus)
+        train = [Bags(bag), Bags(corpus.counts)]
+        held = None if validation is None else [Bags(self.bag(validation)), Bags(validation.counts)]
+        common: dict[str, Any] = {"batch_size": self.batch_size, "lr": self.lr, "progress": progress}
+        first = 0
+        if self.start == "clusters" and np.count_nonzero(np.diff(bag.indptr)) >= self.num_topics:
+            with torch.no_grad():
+                net.beta.copy_(cluster_start(bag, net.rho, self.num_topics, self.seed))
+            first = min(WARM_UP, self.epochs - 1)
+        if first:
+            net.beta.requires_grad_(False)
+            fit_minibatches(net, net.loss, train, epochs=first, seed=self.seed + 1, **common)
+            net.beta.requires_grad_(True)
         curves = fit_minibatches(
-            self.net,
-            self.net.loss,  # type: ignore[arg-type]
-            [Bags(self.bag(corpus)), Bags(corpus.counts)],
-            None if validation is None else [Bags(self.bag(validation)), Bags(validation.counts)],
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
+            net,
+            net.loss,
+            train,
+            held,
+            epochs=self.epochs - first,
             patience=self.patience,
             seed=self.seed,
-            progress=progress,
+            **common,
         )
-        self.history.step = list(range(1, len(curves["total"]) + 1))
+        self.history.step = list(range(first + 1, first + len(curves["total"]) + 1))
         self.history.terms, self.history.seconds = curves, time.perf_counter() - began
 
     def _remember_words(self, corpus: Corpus) -> None:
@@ -242,10 +273,22 @@ class TopicVQVAE(LogisticNormalModel):
             self.word_weights = found.weights
 
     def _build(self, corpus: Corpus | None) -> TVQNet:
+        codebook, num_words, frequencies = self.concepts_.codebook, len(self.words), None
+        vectors = torch.zeros(num_words, codebook.shape[1])
+        if self.background:
+            frequencies = torch.zeros(len(codebook)), torch.zeros(num_words)
+        if corpus is not None:
+            if self.alpha == "vectors":
+                vectors = self.concepts_.word_vectors(corpus)
+            if self.background:
+                words = np.bincount(corpus.tokens, minlength=num_words)
+                codes = np.asarray(self.bag(corpus).sum(0)).ravel()
+                frequencies = torch.from_numpy(codes), torch.from_numpy(words)
         return TVQNet(
-            self.concepts_.codebook,
-            len(self.words),
+            codebook,
+            vectors,
             self.num_topics,
+            frequencies=frequencies,
             alpha=self.alpha,
             loss=self.loss,
             inputs=self.inputs,
@@ -266,16 +309,11 @@ class TopicVQVAE(LogisticNormalModel):
         self._check_fitted()
         return self.net.eval()  # type: ignore[return-value]
 
-    @torch.no_grad()
-    def _rendered(self, experts: Tensor) -> np.ndarray:
-        one_hot = torch.eye(self.num_topics, device=experts.device)
-        return self._net().logits(one_hot, experts).softmax(-1).cpu().numpy()
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=next(self.net.parameters()).device)
 
-    @torch.no_grad()
-    def _word_probabilities(self, theta: np.ndarray) -> np.ndarray:
-        net = self._net()
-        given = torch.as_tensor(theta, dtype=torch.float32, device=next(net.parameters()).device)
-        return net.logits(given, net.words()).softmax(-1).cpu().numpy()
+    def _one_hot(self) -> Tensor:
+        return self._tensor(np.eye(self.num_topics))
 
     def _proportions(self, topic: int | np.ndarray) -> np.ndarray:
         self._check_fitted()

@@ -13,7 +13,13 @@ _CODES: dict[str, Any] = {
     "start": "uniform",
     "revive_after": None,
 }
-_TOPICS: dict[str, Any] = {"inputs": "counts", "batch_size": 256, "patience": 1_000_000}
+_TOPICS: dict[str, Any] = {
+    "background": False,
+    "start": "random",
+    "inputs": "counts",
+    "batch_size": 256,
+    "patience": 1_000_000,
+}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "july-2023": {

@@ -1,0 +1,28 @@
+"""How to rank words within a topic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def distinctive(logits: np.ndarray, sharpness: float = 3.0) -> np.ndarray:
+    r"""Words that a topic likes more than others do, by how much and by how surely it is this topic.
+
+    $s_{tv} = c_{tv}\,\frac{\exp(\kappa c_{tv})}{\sum_u \exp(\kappa c_{uv})}, \qquad
+    c_{tv} = (\Lambda_{tv} - \overline{\Lambda_{\cdot v}}) / s$, s the standard deviation of all centred entries.
+
+    Args:
+        logits: Λ, or log probabilities, (T, V).
+        sharpness: κ.
+    Returns:
+        (T, V), larger is better; with one topic the logits themselves.
+
+    Chapter 11.
+    """
+    centred = logits - logits.mean(0)
+    spread = centred.std()
+    if len(logits) < 2 or spread == 0:
+        return logits
+    c = centred / spread
+    share = np.exp(sharpness * (c - c.max(0)))
+    return c * share / share.sum(0)
