@@ -189,7 +189,8 @@ class TVQNet(nn.Module):
         prior = self.prior_mean.expand_as(mean), self.prior_log_var.expand_as(mean)
         weights = []
         for turn in range(samples):
-            eta = sample(*((mean, log_var), prior)[turn % 2], generator)
+            centre, log_spread = prior if turn % 2 else (mean, log_var)
+            eta = sample(centre, log_spread, generator)
             log_p, log_q = _log_normal(eta, *prior), _log_normal(eta, mean, log_var)
             log_c, log_w = self.log_likelihoods(eta.softmax(-1), codes, words)
             weights.append(log_c + log_w + log_p - torch.logaddexp(log_p, log_q) + math.log(2))
