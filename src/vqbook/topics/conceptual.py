@@ -39,7 +39,8 @@ class ConceptualWords(nn.Module):
     Args:
         num_codes: M.
         dim: D, length of a code.
-        hidden: widths of the encoder's hidden layers; the decoder has them in reverse.
+        hidden: widths of the encoder's hidden layers; the decoder has them in reverse. Without any, both are linear and
+            start at the principal axes, so that distances between words are at first those of their vectors.
         near: k.
         combine: whether z_q is the "sum" of the k codes or their "mean".
         weighting: "ones", or "inverse": squared inverse distances, scaled to a Euclidean length of one for each word.
@@ -63,9 +64,9 @@ class ConceptualWords(nn.Module):
     def __init__(
         self,
         *,
-        num_codes: int = 300,
+        num_codes: int = 600,
         dim: int = 100,
-        hidden: tuple[int, ...] = (500, 500),
+        hidden: tuple[int, ...] = (),
         near: int = 5,
         combine: Combine = "sum",
         weighting: Literal["ones", "inverse"] = "ones",
@@ -160,6 +161,8 @@ class ConceptualWords(nn.Module):
         sample = draw(CHUNK)
         self.centre.copy_(sample.mean(0))
         self.scale.copy_((sample - self.centre).square().mean().sqrt().clamp_min(1e-12))
+        if not self.hidden:
+            self._start_at_principal_axes(self._standardise(sample))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             if self.start == "kmeans":
@@ -247,6 +250,16 @@ class ConceptualWords(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._bags = WeakKeyDictionary()
+
+    @torch.no_grad()
+    def _start_at_principal_axes(self, e: Tensor) -> None:
+        """Encoder and decoder without hidden layers: a rotation, or a projection that loses least, and the way back."""
+        first, last = self.encoder[0], self.decoder[0]
+        axes = torch.linalg.eigh(e.T @ e).eigenvectors.flip(1)[:, : self.dim].T  # (D, E) or fewer rows
+        for layer, value in ((first, axes), (last, axes.T)):
+            assert isinstance(layer, nn.Linear)
+            layer.weight.zero_()[: value.shape[0], : value.shape[1]] = value
+            layer.bias.zero_()
 
     def _standardise(self, e: Tensor) -> Tensor:
         return (e - self.centre) / self.scale
