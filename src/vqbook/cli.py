@@ -136,9 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_ledger)
 
     command = commands.add_parser(
-        "bench", help="time code search, quantiser layers and GM-VQ against alternatives"
+        "bench", help="time code search, quantiser layers, GM-VQ and topic models against alternatives"
     )
-    command.add_argument("kinds", nargs="*", metavar="KIND", help="search, layer, gmvq (default: all)")
+    command.add_argument(
+        "kinds", nargs="*", metavar="KIND", help="search, layer, gmvq (default: these), topics (minutes)"
+    )
     command.add_argument("--repeats", type=_positive, default=5, help="paired repeats (default: 5)")
     command.add_argument("--sizes", type=_size, nargs="+", metavar="N,K,D", help="vectors, codes, dimensions")
     command.add_argument("--ledger", action="store_true", help="record into the book's results")
@@ -197,6 +199,14 @@ def _bench(arguments: argparse.Namespace) -> None:
     from vqbook import bench
 
     for kind in arguments.kinds or bench.KINDS:
+        if kind == "topics":
+            from vqbook import bench_topics
+
+            topics = bench_topics.run(repeats=arguments.repeats)
+            print(f"\n{kind}\n\n{bench_topics.table(topics)}", flush=True)
+            if arguments.ledger:
+                bench_topics.record(topics)
+            continue
         found = bench.run(kind, sizes=arguments.sizes, repeats=arguments.repeats)
         print(f"\n{kind}\n\n{bench.table(found)}", flush=True)
         if arguments.ledger:

@@ -58,9 +58,9 @@ class SoftConceptualWords(ConceptualWords):
     def __init__(
         self,
         *,
-        num_codes: int = 300,
+        num_codes: int = 600,
         dim: int = 100,
-        hidden: tuple[int, ...] = (500, 500),
+        hidden: tuple[int, ...] = (),
         near: int = 5,
         temperature: float = 1.0,
         spread: float = 20.0,

@@ -8,6 +8,7 @@ from typing import Any
 # VQ-VAE takes 1,000 steps of 256 words (theirs 1,000 passes over the corpus).
 _CODES: dict[str, Any] = {
     "class": "ConceptualWords",
+    "num_codes": 300,
     "hidden": (500, 500, 1000),
     "combine": "sum",
     "start": "uniform",
