@@ -6,6 +6,7 @@ validation documents, and meet the test documents only when they are measured.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -19,13 +20,15 @@ import numpy as np
 
 from vqbook import runs
 from vqbook.data.cache import cached
-from vqbook.results import Ledger, atomic_write
+from vqbook.data.paths import cache_folder
+from vqbook.results import Ledger, _locked, atomic_write
 from vqbook.runs import Found, look, tag
 from vqbook.table_text import (
     CLUSTERS,
     CONCEPTS,
     CONVENTIONS,
     PAPERS_OWN,
+    RANKINGS,
     ROWS,
     SCORES,
     TRIAL_SEED,
@@ -36,6 +39,7 @@ from vqbook.table_text import (
     counts_table,
     documents_table,
     means,
+    rankings_table,
     sizes,
     topics_table,
     trials_table,
@@ -135,7 +139,7 @@ def plan(
         run(row, k, TRIAL_SEED + seed if trials else seed, knobs)
         for seed in seeds
         for row in ROWS
-        if row in models
+        if row in models and not (trials and len(ROWS[row].trials) == 1)
         for k in ([TRIAL_TOPICS] if trials else topics)
         for knobs in (ROWS[row].trials if trials else [chosen[row]])
     ]
@@ -152,11 +156,12 @@ def choose(corpus: str, profile: str, ledger: Ledger) -> tuple[dict[str, Knobs],
     Returns:
         ({row: knobs}, where they come from, in words).
     """
-    rows = {key: (row.name, row.trials) for key, row in ROWS.items()}
+    rows = {key: (row.name, row.trials) for key, row in ROWS.items() if len(row.trials) > 1}
     sources = [f"{TRIALS}-{which}" for which in (f"{corpus}-{profile}", "20ng-read")]
-    return runs.choose(
+    best, whence = runs.choose(
         rows, sources, ledger, lambda values, trial: -values.get(f"{trial}_quality_all", -math.inf)
     )
+    return {key: best.get(key, row.trials[0]) for key, row in ROWS.items()}, whence
 
 
 def prepare(s: Settings) -> Parts:
@@ -170,8 +175,8 @@ def prepare(s: Settings) -> Parts:
 def split_with_vectors(parts: Parts, s: Settings) -> tuple[Corpus, Corpus, Corpus]:
     """Training, validation and test documents with vectors of their words.
 
-    word2vec learns from the training documents only, with the run's seed, and knows the other words of the vocabulary
-    not at all. GloVe and the language model were trained elsewhere: their vectors depend on no seed.
+    word2vec learns from training and validation documents, with the run's seed, and does not know words that only
+    test documents hold. GloVe and the language model were trained elsewhere: their vectors depend on no seed.
     """
     from vqbook.topics import contextual, glove
 
@@ -188,17 +193,25 @@ def split_with_vectors(parts: Parts, s: Settings) -> tuple[Corpus, Corpus, Corpu
 
 
 def _word2vec(parts: Parts, s: Settings) -> Vectors:
-    """Vectors of words that training documents hold, for all tokens; kept between processes."""
-    from vqbook.topics.embeddings import Vectors, word2vec
+    """word2vec of the words that seen documents hold, for all tokens; kept, so that one process trains it."""
+    from vqbook.topics import Vectors, word2vec
 
-    train, tokens = parts.train, parts.whole.tokens
+    seen, tokens = _seen(parts), parts.whole.tokens
     about = f"{json.dumps(s['word2vec'], sort_keys=True)} {s['seed']}".encode()
-    key = hashlib.sha256(train.tokens.tobytes() + train.starts.tobytes() + about).hexdigest()[:16]
-    table = cached(
-        f"word2vec-{key}", lambda: {"table": word2vec(train, seed=s["seed"], **s["word2vec"]).table}
-    )["table"]
-    known = np.bincount(train.tokens, minlength=len(train.words)) > 0
+    key = hashlib.sha256(seen.tokens.tobytes() + seen.starts.tobytes() + about).hexdigest()[:16]
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that cannot be written costs time only
+            stack.enter_context(_locked(cache_folder() / "word2vec"))
+        build = lambda: {"table": word2vec(seen, seed=s["seed"], **s["word2vec"]).table}  # noqa: E731
+        table = cached(f"word2vec-{key}", build)["table"]
+    known = np.bincount(seen.tokens, minlength=len(seen.words)) > 0
     return Vectors("word2vec", table, np.where(known[tokens], tokens, -1).astype(np.int32))
+
+
+def _seen(parts: Parts) -> Corpus:
+    """Training and validation documents."""
+    kept = np.concatenate([parts.train.kept, parts.validation.kept])
+    return parts.whole.take(np.isin(parts.whole.kept, kept))
 
 
 def make(parts: Parts, train: Corpus, s: Settings) -> tuple[Any, float]:
@@ -260,13 +273,12 @@ def measure(model: Any, parts: Parts, test: Corpus, run: Run) -> tuple[dict[str,
         return found.each_npmi
 
     if run.held:
-        seen = np.concatenate([parts.train.kept, parts.validation.kept])
-        each = score("", top, parts.whole.take(np.isin(parts.whole.kept, seen)))
+        each = score("", top, _seen(parts))
     else:
         each = score("", top, parts.whole)
         score("test_", top, parts.test)
-        other = "raw" if ROWS[run.row].zscored else "zscore"
-        score(f"{other}_", model.top_ids(n, ranking=other), parts.whole)
+        for ranking in RANKINGS:
+            score(f"{ranking}_", model.top_ids(n, ranking=ranking), parts.whole)
         if test.labels is not None:
             found = cluster_scores(model.transform(test), test.labels, seed=run.seed)
             values |= {name: found[name] for name in CLUSTERS}
@@ -398,9 +410,9 @@ def reproduce(
     found = runs.do_all(wanted, folder, WORK, jobs=jobs, minutes=minutes)
 
     looked = look(planned(models=usable(tuple(ROWS), parts.whole)[0]), folder)
-    if trials:  # a row counts when all of its trials are done
-        waiting = {run.row for run in looked.left}
-        looked = Found([(run, r) for run, r in looked.results if run.row not in waiting], [], looked.diverged)
+    waiting = {(run.row, run.seed) for run in looked.left}  # a row counts when all of its runs are done
+    whole = [(run, result) for run, result in looked.results if (run.row, run.seed) not in waiting]
+    looked = Found(whole, [], looked.diverged)
     words = f"{s['corpus']}: {len(parts.train):,} training and {len(parts.validation):,} validation documents"
     words += "" if trials else f", {len(parts.test):,} test documents"
     if looked.results:
@@ -433,6 +445,7 @@ def table_page(found: Found[Run], parts: Parts, topics: Sequence[int], corpus: s
     pages = {
         "": topics_table(values, topics, corpus),
         said + (f" {PAPERS_OWN[corpus]}" if corpus in PAPERS_OWN else ""): documents_table(values, topics),
+        "Quality by the ranking of words:": rankings_table(values, topics),
         "NPMI / diversity / quality, all topics:": counts_table(values, topics, corpus, "all"),
         "NPMI / diversity / quality, best half:": counts_table(values, topics, corpus, "best"),
     }
