@@ -458,3 +458,17 @@ def test_outliers_are_said_and_still_get_proportions(three: Corpus) -> None:
         *range(len(model.get_beta())),
     }
     np.testing.assert_allclose(model.get_theta()[-2:].sum(1), 1, atol=1e-5)
+
+
+def test_rare_words_come_last_in_every_ranking(three: Corpus) -> None:
+    rng = np.random.default_rng(0)
+    counts = np.tile(three.counts.toarray(), (5, 1))
+    odd = np.zeros((450, 1), int)
+    odd[rng.choice(450, 4, replace=False)] = 9  # in four documents only, and exclusive
+    corpus = from_counts(csr_matrix(np.hstack([counts, odd])), [*three.words, "odd"])
+    model = LDA(num_topics=3, passes=2).fit(corpus)
+    assert model.rare.tolist() == [False] * 24 + [True]
+    for ranking in ("own", "raw", "zscore", "distinctive"):
+        top = model.top_ids(25, ranking)
+        assert (top[:, -1] == 24).all() and (np.sort(top, axis=1) == np.arange(25)).all()
+    assert not LDA(num_topics=3, passes=2).fit(corpus.take(np.arange(60))).rare[:24].any()

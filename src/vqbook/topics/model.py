@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
-import json
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as read_tensors
-from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from vqbook.data import DataError
-from vqbook.results import atomic_write
+from vqbook.data.sets import DataError
+from vqbook.topics.rankings import distinctive
+from vqbook.topics.saving import read_arrays, read_head, write_model
 from vqbook.train import History
 
 if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
-RANKINGS = ("own", "raw", "zscore")
+RANKINGS = ("own", "raw", "zscore", "distinctive")
+LEAST = 1e-8  # probability below which logarithms are not told apart
 
 
 class TopicModel(ABC):
@@ -38,6 +35,8 @@ class TopicModel(ABC):
         name: how tables call the model.
         num_topics: T, as asked for.
         words: the V words of the training corpus, after fit.
+        rare: words in fewer than five training documents (fewer than one in a hundred, where there are not 400), which
+            come last in every ranking, (V,) bool.
         history: curves of the fit, one step an epoch; empty where the model has none.
     """
 
@@ -48,6 +47,7 @@ class TopicModel(ABC):
 
     def __init__(self) -> None:
         self.words: list[str] = []
+        self.rare = np.zeros(0, bool)
         self.history = History()
         self._theta: np.ndarray | None = None
 
@@ -85,6 +85,8 @@ class TopicModel(ABC):
                 f"got {filled} among {len(corpus)} documents: ask for fewer topics or give more documents"
             )
         self.words, self.history = list(corpus.words), History()
+        documents = np.bincount(corpus.counts.indices, minlength=len(self.words))
+        self.rare = documents < min(5, 1 + filled // 100)
         self._fit(corpus, None if validation is None else in_words_of(validation, self.words), progress)
         self._theta = self.transform(corpus)
         return self
@@ -127,28 +129,38 @@ class TopicModel(ABC):
 
         "raw": the probabilities beta. "zscore": each word's log probability, standardised over the topics,
         $(\ln\beta_{tv} - \overline{\ln\beta_v}) / s_v$, which favours words exclusive to a topic (at most
-        $\sqrt{T-1}$). "own": the model's own criterion, beta unless the model says otherwise.
+        $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, between the two. "own": the model's
+        own criterion, beta unless the model says otherwise.
 
         Args:
-            ranking: "own", "raw" or "zscore".
+            ranking: "own", "raw", "zscore" or "distinctive".
         Returns:
             (T, V), larger is better.
         Raises:
-            ValueError: another ranking, or "zscore" with one topic.
+            ValueError: another ranking, or one that compares topics when there is only one.
         """
         self._check_fitted()
-        if ranking in ("own", "raw"):
-            return self.get_beta()
-        if ranking != "zscore":
+        if ranking not in RANKINGS:
             raise ValueError(f"ranking must be one of {', '.join(RANKINGS)}, got {ranking!r}")
-        return standardised(np.log(self.get_beta() + 1e-12))
+        beta = self.get_beta()
+        if ranking in ("own", "raw"):
+            return beta
+        if len(beta) < 2:
+            raise ValueError(f"the ranking {ranking!r} compares topics: it needs at least two topics, got 1")
+        logits = np.log(np.maximum(beta, LEAST))
+        return distinctive(logits) if ranking == "distinctive" else standardised(logits)
 
     def top_ids(self, n: int = 10, ranking: str = "own") -> np.ndarray:
-        """The ids of the n best words of each topic, best first, (T, n) int64; ties in the order of the vocabulary."""
+        """The ids of the n best words of each topic, best first, (T, n) int64; rare words come last.
+
+        Ties stand in the order of the vocabulary.
+        """
         scores = self.scores(ranking)
         if not 1 <= n <= scores.shape[1]:
             raise ValueError(f"n must lie between 1 and the {scores.shape[1]} words of the corpus, got {n}")
-        return np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        order = np.argsort(-scores, axis=1, kind="stable")
+        rare_last = np.argsort(self.rare[order], axis=1, kind="stable")
+        return np.take_along_axis(order, rare_last, 1)[:, :n]
 
     def top_words(self, n: int = 10, ranking: str = "own") -> list[list[str]]:
         """The n best words of each topic, best first."""
@@ -160,19 +172,10 @@ class TopicModel(ABC):
         model.json is replaced last and in one step: a crash leaves the old model or the new one.
         """
         self._check_fitted()
-        folder = Path(folder)
-        arrays = {**self._arrays(), "theta": torch.from_numpy(self.get_theta())}
-        content = tensor_bytes({key: value.detach().cpu().contiguous() for key, value in arrays.items()})
-        weights = f"weights-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
-        head = {"class": type(self).__name__, "params": self.get_params(), "weights": weights}
-        text = json.dumps(
-            {**head, "history": self.history.as_dict(), "words": self.words}, ensure_ascii=False
-        )
-        atomic_write(folder / weights, content)
-        atomic_write(folder / "model.json", text.encode())
-        for old in folder.glob("weights-*.safetensors"):
-            if old.name != weights:
-                old.unlink()
+        shared = {"theta": torch.from_numpy(self.get_theta()), "rare": torch.from_numpy(self.rare)}
+        arrays = {**self._arrays(), **shared}
+        params = {"class": type(self).__name__, "params": self.get_params()}
+        write_model(folder, {**params, "history": self.history.as_dict(), "words": self.words}, arrays)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -181,20 +184,14 @@ class TopicModel(ABC):
         Raises:
             DataError: no model there, a damaged one, or one of another class.
         """
-        head = _read_head(Path(folder))
+        head = read_head(folder)
         if head["class"] != cls.__name__:
             raise DataError(f"{folder} holds a {head['class']}, not a {cls.__name__}: use load_model")
-        content = (Path(folder) / head["weights"]).read_bytes()
-        if hashlib.sha256(content).hexdigest()[:16] not in head["weights"]:
-            raise DataError(f"{folder}/{head['weights']} is damaged: save the model again or restore a copy")
-        try:
-            arrays = read_tensors(content)
-        except SafetensorError as error:
-            raise DataError(f"{folder}/{head['weights']} is damaged ({error})") from None
+        arrays = read_arrays(folder, head)
         params = {key: tuple(v) if isinstance(v, list) else v for key, v in head["params"].items()}
         model = cls(**params)
         model.words, model.history = head["words"], History(**head["history"])
-        model._theta = arrays.pop("theta").numpy()
+        model._theta, model.rare = arrays.pop("theta").numpy(), arrays.pop("rare").numpy()
         model._restore(arrays)
         return model
 
@@ -225,7 +222,7 @@ def load_model(folder: str | Path) -> TopicModel:
     Raises:
         DataError: no model there, a damaged one, or one of a class that `vqbook.topics` does not have.
     """
-    name = _read_head(Path(folder))["class"]
+    name = read_head(folder)["class"]
     found = getattr(importlib.import_module("vqbook.topics"), name, None)
     if not (inspect.isclass(found) and issubclass(found, TopicModel)):
         raise DataError(f"{folder} holds a model of class {name!r}, which vqbook.topics does not have")
@@ -263,19 +260,3 @@ def in_words_of(corpus: Corpus, words: list[str]) -> Corpus:
         spans=None if corpus.spans is None else corpus.spans[known],
         vectors=None if vectors is None else vectors._replace(rows=vectors.rows[known]),
     )
-
-
-def _read_head(folder: Path) -> dict[str, Any]:
-    path = folder / "model.json"
-    if not path.is_file():
-        raise DataError(f"{folder} holds no topic model: there is no model.json in it")
-    try:
-        head = json.loads(path.read_text(encoding="utf-8"))
-        head["class"], head["params"], head["words"], head["history"]
-        if not (folder / head["weights"]).is_file():
-            raise DataError(
-                f"{folder} lacks {head['weights']}, which its model.json names: save the model again"
-            )
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a topic model's file ({error!r}): save the model again") from None
-    return head
