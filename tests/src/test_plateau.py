@@ -27,7 +27,7 @@ def test_a_draw_has_a_seed_of_its_own() -> None:
     x = torch.rand(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     own = {draw: 5 for draw in DRAWS}
     (plain, _), (codes, _), (weights, loss) = (
-        made("kmeans", S, x, seeds, KNOBS) for seeds in (own, {**own, "codes": 6}, {**own, "weights": 6})
+        made(S, x, seeds, KNOBS) for seeds in (own, {**own, "codes": 6}, {**own, "weights": 6})
     )
     first = [next(iter(model.encoder.parameters())) for model in (plain, codes, weights)]
     assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])
@@ -43,7 +43,7 @@ def test_a_run_measures_each_start_on_held_out_images(
 ) -> None:
     monkeypatch.delenv("VQBOOK_DATA", raising=False)
     outcome = run_plateau(S, seed=2, checkpoint=tmp_path / "checkpoint.safetensors", progress=False)
-    names = {"kmeans_own"} | {f"kmeans_{draw}_{other}" for draw in DRAWS for other in OTHERS}
+    names = {"own"} | {f"{draw}_{other}" for draw in DRAWS for other in OTHERS}
     assert set(outcome.history) == names
     assert {f"{name}_mse" for name in names} < set(outcome.values) and outcome.values["colour"] > 0
     assert "8 other training images" in outcome.data
