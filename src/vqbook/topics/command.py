@@ -196,7 +196,7 @@ def _typed(arguments: argparse.Namespace, settings: Any) -> str:
         option = "--" + name.replace("_", "-")
         if value is True:
             words.append(option)
-        elif value not in (None, False):
+        elif value not in (None, False, "english"):
             words += [option, str(value)]
     return shlex.join(words)
 

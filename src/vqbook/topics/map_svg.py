@@ -100,7 +100,8 @@ def draw(xy: np.ndarray, topics: np.ndarray, names: Sequence[str], titles: Seque
         f"<title>{escape(titles[t])}</title></text></a>"
         for t, (x, y) in zip(middles, spots.tolist(), strict=True)
     )
-    shapes = "".join(f'<path id="s{i}" d="{d}"/>' for i, d in enumerate(SHAPES))
+    size = 1.0 if len(xy) < 500 else 0.75 if len(xy) < 1_200 else 0.6
+    shapes = "".join(f'<path id="s{i}" d="{d}" transform="scale({size})"/>' for i, d in enumerate(SHAPES))
     alt = f"Map of {len(xy):,} documents in {len(middles):,} groups by largest topic; the table names the topics."
     return (
         f'<svg class="map" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{alt}">'

@@ -176,7 +176,7 @@ def _table(topics: Sequence[Topic]) -> str:
 
 
 def _signed(number: float) -> str:
-    return f"{number:.2f}".replace("-", "−")
+    return f"{round(number, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def _figure(report: Report) -> str:
