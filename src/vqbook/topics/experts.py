@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import embedding_bag
 from vqbook.topics.bags import Batch
 
 EPS = 1e-5  # under the root of a variance, as nn.BatchNorm1d has it
-ENTRIES = 1 << 22  # logits that exist at a time: 16 MiB
+ENTRIES = 1 << 20  # logits that exist at a time: 4 MiB
 
 
 class MixtureNorm(nn.Module):
@@ -75,15 +76,17 @@ def log_likelihood(batch: Batch, theta: Tensor, experts: Tensor) -> Tensor:
 class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, batch: Batch, theta: Tensor, experts: Tensor) -> Tensor:
-        width = max(1, ENTRIES // len(theta))
         rows = experts.T.contiguous()
         picked = embedding_bag(
             batch.word, rows, batch.offsets, mode="sum", per_sample_weights=batch.value
         )  # (B, T): sum_v x_dv B_v
-        blocks = [(theta @ b).logsumexp(-1) for b in experts.split(width, 1)]
-        log_total, size = torch.stack(blocks).logsumexp(0), batch.totals()
+        totals = []
+        for logits, _ in _blocks(theta, experts):
+            top = logits.amax(-1, keepdim=True)
+            totals.append(logits.sub_(top).exp_().sum(-1).log_() + top.squeeze(-1))
+        log_total, size = torch.stack(totals).logsumexp(0), batch.totals()
         ctx.save_for_backward(theta, experts, picked, log_total, size)
-        ctx.batch, ctx.width = batch, width
+        ctx.batch = batch
         return (picked * theta).sum(-1) - size * log_total
 
     @staticmethod
@@ -98,9 +101,19 @@ class _LogLikelihood(torch.autograd.Function):
         d_theta = grad.unsqueeze(-1) * picked
         d_experts = torch.sparse.mm(counts, grad.unsqueeze(-1) * theta).T.contiguous()
         each = (grad * size).unsqueeze(-1)
-        parts = (x.split(ctx.width, 1) for x in (experts, d_experts))
-        for b, d_b in zip(*parts, strict=True):
-            p = (theta @ b).sub_(log_total.unsqueeze(-1)).exp_().mul_(each)
-            d_theta.addmm_(p, b.T, alpha=-1)
-            d_b.addmm_(theta.T, p, alpha=-1)
+        for logits, block in _blocks(theta, experts):
+            p = logits.sub_(log_total.unsqueeze(-1)).exp_().mul_(each)
+            d_theta.addmm_(p, experts[:, block].T, alpha=-1)
+            d_experts[:, block].addmm_(theta.T, p, alpha=-1)
         return None, d_theta, d_experts
+
+
+def _blocks(theta: Tensor, experts: Tensor) -> Iterator[tuple[Tensor, slice]]:
+    """θB for one block of words after the other, (B, width), always in the same memory, and which words they are."""
+    total = experts.shape[1]
+    width = min(total, max(1, ENTRIES // len(theta)))
+    scratch = theta.new_empty(len(theta) * width)
+    for first in range(0, total, width):
+        block = slice(first, min(first + width, total))
+        logits = scratch[: len(theta) * (block.stop - first)].view(len(theta), -1)
+        yield torch.mm(theta, experts[:, block], out=logits), block
