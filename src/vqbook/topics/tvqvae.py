@@ -140,12 +140,12 @@ class TopicVQVAE(LogisticNormalModel):
     @torch.no_grad()
     def get_beta(self) -> np.ndarray:
         """The words of a document about topic t alone, (T, V)."""
-        return self._net().word_logits(self._one_hot()).softmax(-1).cpu().numpy()
+        return self._net().word_logits(torch.eye(self.num_topics)).softmax(-1).numpy()
 
     @torch.no_grad()
     def get_code_beta(self) -> np.ndarray:
         """The conceptual words of a document about topic t alone, (T, M)."""
-        return self._net().code_logits(self._one_hot()).softmax(-1).cpu().numpy()
+        return self._net().code_logits(torch.eye(self.num_topics)).softmax(-1).numpy()
 
     @torch.no_grad()
     def scores(self, ranking: str = "own") -> np.ndarray:
@@ -162,7 +162,7 @@ class TopicVQVAE(LogisticNormalModel):
         ranking = own if ranking == "own" else ranking
         if ranking == "raw":
             return self.get_beta()
-        logits = self._net().raw_words().cpu().numpy()
+        logits = self._net().raw_words().numpy()
         if ranking == "logits":
             return logits
         if ranking == "distinctive":
@@ -187,7 +187,7 @@ class TopicVQVAE(LogisticNormalModel):
         """
         theta = self._proportions(topic)
         with torch.no_grad():
-            probabilities = self._net().word_logits(self._tensor(theta[None])).softmax(-1)[0].cpu()
+            probabilities = self._net().word_logits(torch.from_numpy(theta[None])).softmax(-1)[0]
         drawn = torch.multinomial(probabilities, n, replacement=True, generator=generator)
         return [self.words[w] for w in drawn.tolist()]
 
@@ -257,6 +257,7 @@ class TopicVQVAE(LogisticNormalModel):
             seed=self.seed,
             **common,
         )
+        self.net = net.cpu()  # what comes after training is small
         self.history.step = list(range(first + 1, first + len(curves["total"]) + 1))
         self.history.terms, self.history.seconds = curves, time.perf_counter() - began
 
@@ -298,22 +299,15 @@ class TopicVQVAE(LogisticNormalModel):
 
     @torch.no_grad()
     def _infer(self, corpus: Corpus) -> np.ndarray:
-        net, device = self._net(), next(self.net.parameters()).device
-        bag = self.bag(corpus)
-        codes, parts = Bags(bag).to(device), torch.arange(len(corpus)).split(1024)
-        theta = torch.cat([net.encoder(codes.batch(rows.to(device)))[0] for rows in parts]).softmax(-1)
-        theta[torch.from_numpy(np.diff(bag.indptr) == 0).to(device)] = 1 / self.num_topics
-        return theta.cpu().numpy()
+        net, bag = self._net(), self.bag(corpus)
+        codes, parts = Bags(bag), torch.arange(len(corpus)).split(1024)
+        theta = torch.cat([net.encoder(codes.batch(rows))[0] for rows in parts]).softmax(-1)
+        theta[torch.from_numpy(np.diff(bag.indptr) == 0)] = 1 / self.num_topics
+        return theta.numpy()
 
     def _net(self) -> TVQNet:
         self._check_fitted()
         return self.net.eval()  # type: ignore[return-value]
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=next(self.net.parameters()).device)
-
-    def _one_hot(self) -> Tensor:
-        return self._tensor(np.eye(self.num_topics))
 
     def _proportions(self, topic: int | np.ndarray) -> np.ndarray:
         self._check_fitted()
