@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vqbook.topics.bags import Batch
-from vqbook.topics.logistic_normal import Encoder, LogisticNormalModel, kl, laplace_prior, sample
+from vqbook.topics.logistic_normal import Encoder, Inputs, LogisticNormalModel, kl, laplace_prior, sample
 
 if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
@@ -27,16 +27,23 @@ class ProdLDANet(nn.Module):
         hidden: widths of the encoder's layers.
         dropout: in the encoder and on theta.
         alpha: parameter of the Dirichlet that the prior approximates.
+        inputs: how the encoder sees counts.
     """
 
     prior_mean: Tensor
     prior_var: Tensor
 
     def __init__(
-        self, num_words: int, num_topics: int, hidden: tuple[int, ...], dropout: float, alpha: float
+        self,
+        num_words: int,
+        num_topics: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        alpha: float,
+        inputs: Inputs = "logs",
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(num_words, num_topics, hidden=hidden, dropout=dropout)
+        self.encoder = Encoder(num_words, num_topics, hidden=hidden, dropout=dropout, inputs=inputs)
         self.topics = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_topics, num_words)))  # B
         self.norm = nn.BatchNorm1d(num_words, affine=False)
         self.dropout = nn.Dropout(dropout)
@@ -66,6 +73,8 @@ class ProdLDA(LogisticNormalModel):
         hidden: widths of the encoder's layers.
         dropout: in the encoder and on theta.
         alpha: parameter of the Dirichlet that the prior approximates.
+        inputs: how the encoder sees counts: "counts" (the paper's), "shares" or "logs" (which find better topics in the
+            book's corpora: long documents do not drown the short ones).
         epochs: passes over the corpus, at most.
         batch_size: documents in a batch.
         lr: AdamW's step size (with the paper's first moment, 0.99).
@@ -85,6 +94,7 @@ class ProdLDA(LogisticNormalModel):
         hidden: tuple[int, ...] = (100, 100),
         dropout: float = 0.2,
         alpha: float = 1.0,
+        inputs: Inputs = "logs",
         epochs: int = 100,
         batch_size: int = 200,
         lr: float = 2e-3,
@@ -93,16 +103,14 @@ class ProdLDA(LogisticNormalModel):
     ) -> None:
         super().__init__()
         self.num_topics, self.hidden, self.dropout, self.alpha = num_topics, hidden, dropout, alpha
-        self.epochs, self.batch_size, self.lr, self.patience, self.seed = (
-            epochs,
-            batch_size,
-            lr,
-            patience,
-            seed,
-        )
+        self.inputs: Inputs = inputs
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.patience, self.seed = patience, seed
 
     def _build(self, corpus: Corpus | None) -> ProdLDANet:
-        return ProdLDANet(len(self.words), self.num_topics, self.hidden, self.dropout, self.alpha)
+        return ProdLDANet(
+            len(self.words), self.num_topics, self.hidden, self.dropout, self.alpha, self.inputs
+        )
 
     @torch.no_grad()
     def get_beta(self) -> np.ndarray:
