@@ -201,7 +201,7 @@ def _word2vec(parts: Parts, s: Settings) -> Vectors:
     key = hashlib.sha256(seen.tokens.tobytes() + seen.starts.tobytes() + about).hexdigest()[:16]
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a folder that cannot be written costs time only
-            stack.enter_context(_locked(cache_folder() / "word2vec"))
+            stack.enter_context(_locked(cache_folder() / "word2vec" / key))
         build = lambda: {"table": word2vec(seen, seed=s["seed"], **s["word2vec"]).table}  # noqa: E731
         table = cached(f"word2vec-{key}", build)["table"]
     known = np.bincount(seen.tokens, minlength=len(seen.words)) > 0
@@ -420,7 +420,7 @@ def reproduce(
         if parts.whole.note:
             print(f"note: {parts.whole.note}")
         print(trials_page(looked, parts) if trials else table_page(looked, parts, counts, s["corpus"]))
-    print("\n".join(sentence for sentence in (left_out, whence and f"{whence}.") if sentence))
+    print("\n" + "\n".join(sentence for sentence in (left_out, whence and f"{whence}.") if sentence))
     command = f"vqbook reproduce {verb} --corpus {s['corpus']}"
     command += "" if trials else f" --topics {' '.join(map(str, counts))}"
     ledgers = [Ledger(folder), *([Ledger()] if ledger else [])]

