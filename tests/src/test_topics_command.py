@@ -196,6 +196,18 @@ def test_refused_in_one_sentence(options: list[str], said: str, capsys: pytest.C
     assert not list(Path().glob("*-topics"))
 
 
+@pytest.mark.parametrize(("n", "topics"), [(2, 2), (3, 1), (8, 1), (8, 2)])
+def test_few_documents_and_a_single_topic(n: int, topics: int) -> None:
+    Path("few.txt").write_text("\n".join(texts(n)))
+    assert cli.main(["topics", "fit", "few.txt", "--model", "lda", "--topics", str(topics)]) == 0
+    table = rows(Path("few-topics/documents.csv"))
+    assert [row["status"] for row in table] == ["ok"] * n
+    page = Path("few-topics/report.html").read_text(encoding="utf-8")
+    Balanced(page)
+    assert ("<figure>" in page) == (n >= 6 and topics > 1)
+    assert page.count("<article") == topics and "nan" not in page
+
+
 def test_folders_that_no_fit_wrote_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     folder()
     for words in (["show", "my texts"], ["apply", "my texts", "my texts"], ["show", "nowhere"]):
@@ -208,9 +220,10 @@ def test_folders_that_no_fit_wrote_are_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_every_model_has_a_class_and_vectors_where_it_reads_them() -> None:
-    for name, (_, reads) in own.MODELS.items():
+    for name, (_, vectors) in own.MODELS.items():
         assert own.model_class(name).min_topics >= 1
-        assert bool(own.default_embedding(name)) == reads
+        assert own.default_embedding(name) in (vectors, "word2vec")
+    assert own.default_embedding("lda") is None
     assert command._names() == tuple(own.MODELS)
     assert [own.default_min_df(n) for n in (3, 10, 450, 9_000)] == [1, 2, 4, 5]
 
