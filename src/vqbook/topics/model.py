@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
 RANKINGS = ("own", "raw", "zscore", "distinctive")
-LEAST = 1e-8  # probability below which logarithms are not told apart
+LEAST = 1e-8  # probability below which the z-scores do not tell words apart
 
 
 class TopicModel(ABC):
@@ -129,8 +129,9 @@ class TopicModel(ABC):
 
         "raw": the probabilities beta. "zscore": each word's log probability, standardised over the topics,
         $(\ln\beta_{tv} - \overline{\ln\beta_v}) / s_v$, which favours words exclusive to a topic (at most
-        $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, between the two. "own": the model's
-        own criterion, beta unless the model says otherwise.
+        $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, where all that lie below 1/V, a
+        word's share if there were no topics, count as 1/V. "own": the model's own criterion, beta unless the model
+        says otherwise.
 
         Args:
             ranking: "own", "raw", "zscore" or "distinctive".
@@ -147,8 +148,9 @@ class TopicModel(ABC):
             return beta
         if len(beta) < 2:
             raise ValueError(f"the ranking {ranking!r} compares topics: it needs at least two topics, got 1")
-        logits = np.log(np.maximum(beta, LEAST))
-        return distinctive(logits) if ranking == "distinctive" else standardised(logits)
+        if ranking == "distinctive":
+            return distinctive(np.log(np.maximum(beta, 1 / beta.shape[1])))
+        return standardised(np.log(np.maximum(beta, LEAST)))
 
     def top_ids(self, n: int = 10, ranking: str = "own") -> np.ndarray:
         """The ids of the n best words of each topic, best first, (T, n) int64; rare words come last.
