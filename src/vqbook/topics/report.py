@@ -136,8 +136,8 @@ def render(report: Report) -> str:
 <ul class="tiles">{tiles}</ul>
 <section><h2>Topics at a glance</h2><div class="over">{_table(report.topics)}{_figure(report)}</div></section>
 <section><h2>Each topic</h2>
-<p class="soft">The first words in the model's own order, which may put those first that set the topic apart; bars and numbers are
-their probabilities in it. Then documents with much of the topic, these words marked.</p>
+<p class="soft">The first words in the model's own order, which may put those first that set the topic apart; bars and
+numbers are their probabilities in it. Then documents with much of the topic, these words marked.</p>
 {cards}</section>
 {f"<section><h2>About these documents</h2><ul>{notes}</ul></section>" if notes else ""}
 <section><h2>How it was made</h2><dl>{settings}</dl>
