@@ -130,7 +130,7 @@ class TopicModel(ABC):
         "raw": the probabilities beta. "zscore": each word's log probability, standardised over the topics,
         $(\ln\beta_{tv} - \overline{\ln\beta_v}) / s_v$, which favours words exclusive to a topic (at most
         $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, where all that lie below 1/V, a
-        word's share if there were no topics, count as 1/V. "own": the model's own criterion, beta unless the model
+        even share of the vocabulary, count as 1/V. "own": the model's own criterion, beta unless the model
         says otherwise.
 
         Args:
