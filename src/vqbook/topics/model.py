@@ -129,7 +129,7 @@ class TopicModel(ABC):
 
         "raw": the probabilities beta. "zscore": each word's log probability, standardised over the topics,
         $(\ln\beta_{tv} - \overline{\ln\beta_v}) / s_v$, which favours words exclusive to a topic (at most
-        $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, where all that lie below 1/V, a
+        $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, where all that lie below 1/V, an
         even share of the vocabulary, count as 1/V. "own": the model's own criterion, beta unless the model
         says otherwise.
 
