@@ -73,8 +73,8 @@ class ProdLDA(LogisticNormalModel):
         hidden: widths of the encoder's layers.
         dropout: in the encoder and on theta.
         alpha: parameter of the Dirichlet that the prior approximates.
-        inputs: how the encoder sees counts: "counts" (the paper's), "shares" or "logs" (which find better topics in the
-            book's corpora: long documents do not drown the short ones).
+        inputs: how the encoder sees counts: "counts" (the paper's), "shares" or "logs" (found better topics than counts
+            did on 20 Newsgroups, where the lengths of posts differ much).
         epochs: passes over the corpus, at most.
         batch_size: documents in a batch.
         lr: AdamW's step size (with the paper's first moment, 0.99).
