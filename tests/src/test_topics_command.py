@@ -238,7 +238,7 @@ def test_excerpt_shows_where_the_words_are() -> None:
     pieces = excerpt(text, spans, 120)
     told = "".join(piece for piece, _ in pieces)
     assert [piece for piece, known in pieces if known] == ["fire", "smoke", "fire"]
-    assert told.startswith("… nothing") and told.endswith(" …") and "fire and smoke and fire" in told
+    assert told.startswith("… nothing") and told.endswith("\u00a0…") and "fire and smoke and fire" in told
     assert len(told) < 130
     assert excerpt("short", np.empty((0, 2), int)) == [("short", False)]
     assert excerpt("", np.empty((0, 2), int)) == []

@@ -107,8 +107,8 @@ def excerpt(text: str, spans: np.ndarray, length: int = 280) -> list[Piece]:
         if begin <= a and b <= end:
             pieces += [(text[at:a], False), (text[a:b], True)]
             at = b
-    pieces += [(text[at:end], False), (" …" if end < len(text) else "", False)]
-    return [(re.sub(r"\s+", " ", piece), known) for piece, known in pieces if piece]
+    pieces += [(text[at:end], False), ("\u00a0…" if end < len(text) else "", False)]
+    return [(re.sub(r"[ \t\n\r\f\v]+", " ", piece), known) for piece, known in pieces if piece]
 
 
 def render(report: Report) -> str:
