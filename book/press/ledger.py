@@ -16,6 +16,8 @@ STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "n": len,
 }
 
+FOLDED = 100  # rows above which a table of the page starts folded
+
 
 def number(content: str, ledger: Ledger) -> str:
     """The text of ``{ledger}`name|metric|format|statistic```; the statistic over seeds defaults to the mean.
@@ -62,9 +64,12 @@ def page(ledger: Ledger) -> str:
         if entry.get("note"):
             parts.append(f"*{entry['note']}*")
         rows = ["| metric | mean | sd | runs |", "|---|---|---|---|"]
-        for metric in runs[0]["values"]:
-            values = [run["values"][metric] for run in runs]
+        for metric in dict.fromkeys(metric for run in runs for metric in run["values"]):
+            values = [run["values"][metric] for run in runs if metric in run["values"]]
             spread = f"{statistics.stdev(values):.3g}" if len(values) > 1 else "–"
             rows.append(f"| `{metric}` | {statistics.fmean(values):.5g} | {spread} | {len(values)} |")
-        parts.append("\n".join(rows))
+        shown = "\n".join(rows)
+        if len(rows) > FOLDED:
+            shown = f":::{{dropdown}} {len(rows) - 2:,} numbers\n{shown}\n:::"
+        parts.append(shown)
     return "\n\n".join(parts) + "\n"

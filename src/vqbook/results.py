@@ -132,12 +132,12 @@ class Ledger:
         return sorted(path.stem for path in self.folder.glob("*.json"))
 
     def values(self, name: str, metric: str) -> list[float]:
-        """One metric of all runs, in order of seed."""
+        """One metric of all runs that have it, in order of seed; a row of a table may have fewer seeds than another."""
         runs = self.load(name)["runs"]
-        for run in runs:
-            if metric not in run["values"]:
-                raise ValueError(f"{name!r} has no {metric!r}; it has {', '.join(run['values'])}")
-        return [run["values"][metric] for run in runs]
+        values = [run["values"][metric] for run in runs if metric in run["values"]]
+        if not values:
+            raise ValueError(f"{name!r} has no {metric!r}; it has {', '.join(runs[0]['values'])}")
+        return values
 
     def mean(self, name: str, metric: str) -> float:
         """Mean over seeds."""
