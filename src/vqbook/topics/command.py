@@ -128,6 +128,8 @@ def _fit(arguments: argparse.Namespace) -> None:
         _say(f"fitting {model_class.name} with {settings.topics} topics")
         model, warned = own.fit_model(corpus, settings, progress=sys.stderr.isatty())
         notes += warned
+        for note in warned:
+            _say(f"note: {note}")
         model.save(folder / "model")
     found = own.measure(model, corpus)
     atomic_write(folder / "topics.csv", outputs.topic_table(found))
