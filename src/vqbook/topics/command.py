@@ -126,12 +126,14 @@ def _fit(arguments: argparse.Namespace) -> None:
         model = load_model(folder / "model")
     else:
         _say(f"fitting {model_class.name} with {settings.topics} topics")
-        model, warned = own.fit_model(corpus, settings, progress=sys.stderr.isatty())
-        notes += warned
-        for note in warned:
-            _say(f"note: {note}")
+        model = own.fit_model(corpus, settings, progress=sys.stderr.isatty())
         model.save(folder / "model")
     found = own.measure(model, corpus)
+    if len(found.order) < settings.topics:
+        notes.append(
+            f"{model.name} found {len(found.order)} topics, fewer than the {settings.topics} asked for."
+        )
+        _say(f"note: {notes[-1]}")
     atomic_write(folder / "topics.csv", outputs.topic_table(found))
     atomic_write(
         folder / "documents.csv",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,22 +158,13 @@ def embed(corpus: Corpus, embedding: str | None, *, seed: int = 0, progress: boo
     return corpus.with_vectors(word2vec(corpus, seed=seed) if embedding == "word2vec" else glove(corpus))
 
 
-def fit_model(corpus: Corpus, settings: Settings, *, progress: bool) -> tuple[TopicModel, list[str]]:
-    """Fit; a tenth of the documents is held out to stop on, where there are enough and the model uses it.
-
-    Returns:
-        The model, and what it warned of.
-    """
+def fit_model(corpus: Corpus, settings: Settings, *, progress: bool) -> TopicModel:
+    """Fit; a tenth of the documents is held out to stop on, where there are enough and the model uses it."""
     model = model_class(settings.model)(num_topics=settings.topics, seed=settings.seed)  # type: ignore[call-arg]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default", UserWarning)
-        if settings.model in ("lda", "bertopic") or len(corpus) < ENOUGH:
-            model.fit(corpus, progress=progress)
-        else:
-            train, held, _ = corpus.split((1 - HELD, HELD, 0.0), seed=settings.seed)
-            model.fit(train, held, progress=progress)
-    ours = [str(w.message) for w in caught if w.category is UserWarning and "vqbook" in w.filename]
-    return model, list(dict.fromkeys(ours))
+    if settings.model in ("lda", "bertopic") or len(corpus) < ENOUGH:
+        return model.fit(corpus, progress=progress)
+    train, held, _ = corpus.split((1 - HELD, HELD, 0.0), seed=settings.seed)
+    return model.fit(train, held, progress=progress)
 
 
 @dataclass(frozen=True)
