@@ -103,6 +103,6 @@ def lemmatiser(language: str = "en") -> Callable[[str], str]:
         from vqbook.data.sets import DataError
 
         raise DataError(
-            "lemmatising needs simplemma: pip install 'vqbook[topics]', or leave lemmatise=False."
+            "lemmatising needs simplemma: pip install simplemma, or leave lemmatise=False."
         ) from None
     return lambda word: lemmatize(word, lang=language).lower()
