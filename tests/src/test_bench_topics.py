@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def test_synthetic_documents() -> None:
     assert len(corpus) == 200
     assert counts[:10].sum() > counts[500:510].sum() * 5
     assert corpus.vectors.table.shape == (1_000, 50)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process inherits its parent's peak")
+def test_a_peak_is_this_process_s_own() -> None:
+    held = np.ones(2**28, dtype=np.uint8)
+    assert bench_topics.peak_of_this_process() > 0.25
+    code = "from vqbook.bench_topics import peak_of_this_process; print(peak_of_this_process())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before = bench_topics.peak_of_this_process()
+    assert float(done.stdout) < before - held.nbytes / 2**30 / 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="only Unix tells a process its peak of memory")

@@ -253,9 +253,10 @@ def test_one_bad_vector_among_many_is_found() -> None:
 
 
 MEMORY = """
-import resource, torch
+import torch
+from vqbook.bench_topics import peak_of_this_process
 from vqbook.quantizers import nearest_code, top_k_codes
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = lambda: 1024 * peak_of_this_process()  # MiB
 codebook = torch.randn(4096, 32)
 for search in (nearest_code, lambda z, e: top_k_codes(z, e, 2)):
     search(torch.randn(4096, 32), codebook)

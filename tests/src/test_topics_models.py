@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -431,6 +434,28 @@ def test_bertopic_theta_is_the_librarys_approximate_distribution(three: Corpus) 
     documents = [" ".join(map(str, ids)) for ids in np.split(ordered.tokens, ordered.starts[1:-1])]
     theirs, _ = kept[0].approximate_distribution(documents, min_similarity=LEAST)
     np.testing.assert_allclose(theta, theirs, atol=1e-5)
+
+
+THREADS = """
+import numpy as np, torch
+from vqbook.topics import BERTopic, Vectors, load_corpus
+corpus = load_corpus("bars", 60)
+table = np.random.default_rng(0).normal(size=(25, 4)).astype(np.float32)
+BERTopic(num_topics=3, min_cluster_size=3).fit(corpus.with_vectors(Vectors("made", table, corpus.tokens)))
+print(torch.get_num_threads())
+"""
+
+
+def test_bertopic_leaves_the_number_of_threads_alone() -> None:
+    """Else the next model of the same process would differ in its last bits."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", THREADS],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1"]
 
 
 def test_bertopic_says_what_it_lacks(three: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class BERTopic(TopicModel):
         part = corpus.take(filled)
         documents = [" ".join(map(str, ids)) for ids in np.split(part.tokens, part.starts[1:-1])]
         model = self._library(len(filled))
-        with warnings.catch_warnings():
+        with threads_kept(), warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # UMAP's on its seed and on small sets, NumPy's on words that never occur
@@ -165,6 +166,20 @@ class BERTopic(TopicModel):
         self._ctfidf, self._idf, self.clusters = (
             arrays[key].numpy() for key in ("ctfidf", "idf", "clusters")
         )
+
+
+@contextlib.contextmanager
+def threads_kept() -> Iterator[None]:
+    """PyTorch works with as many threads afterwards as before.
+
+    The first parallel loop of numba, in which UMAP is written, gives its own number to the OpenMP that both share;
+    then sums are split otherwise, and what is fitted next in the same process differs in its last bits.
+    """
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def windows_of(corpus: Corpus) -> tuple[csr_matrix, np.ndarray]:
