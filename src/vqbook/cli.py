@@ -218,15 +218,9 @@ def _reproduce(arguments: argparse.Namespace) -> None:
 
     reproduce.reproduce(
         name=arguments.data,
-        profile=arguments.profile,
-        seeds=range(arguments.seeds),
         rows=arguments.rows or tuple(reproduce.ROWS),
-        trials=arguments.trials,
-        jobs=arguments.jobs,
-        minutes=arguments.minutes,
-        out=arguments.out,
-        ledger=arguments.ledger,
         steps=arguments.steps,
+        **_of_a_table(arguments),
     )
 
 
@@ -236,15 +230,15 @@ def _reproduce_text(arguments: argparse.Namespace) -> None:
     reproduce_text.reproduce(
         corpus=arguments.corpus,
         topics=arguments.topics,
-        profile=arguments.profile,
-        seeds=range(arguments.seeds),
         models=arguments.models or tuple(reproduce_text.ROWS),
-        trials=arguments.trials,
-        jobs=arguments.jobs,
-        minutes=arguments.minutes,
-        out=arguments.out,
-        ledger=arguments.ledger,
+        **_of_a_table(arguments),
     )
+
+
+def _of_a_table(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the commands of all tables take alike."""
+    same = ("profile", "trials", "jobs", "minutes", "out", "ledger")
+    return {name: getattr(arguments, name) for name in same} | {"seeds": range(arguments.seeds)}
 
 
 def _experiment(arguments: argparse.Namespace) -> None:

@@ -255,9 +255,7 @@ def reproduce(
                 print(PAPERS_OWN)
     command = f"vqbook reproduce {verb} --data {s['data']} --profile {profile}"
     command += f" --steps {steps} --rows {' '.join(rows)}" if steps else ""
-    ledgers = [Ledger(folder), *([Ledger()] if ledger else [])]
-    done = record(looked, ledgers, name=entry, command=command, profile=profile, words=(words, train.note))
-    if done and ledger:
-        print(f"recorded {entry}, seed {', '.join(map(str, done))}, in {Ledger().folder}")
+    said = (words, train.note)
+    record(looked, folder, book=ledger, name=entry, command=command, profile=profile, words=said)
     runs.say_left(found._replace(diverged=looked.diverged), len(wanted))
     return found

@@ -423,12 +423,9 @@ def reproduce(
     print("\n" + "\n".join(sentence for sentence in (left_out, whence and f"{whence}.") if sentence))
     command = f"vqbook reproduce {verb} --corpus {s['corpus']}"
     command += "" if trials else f" --topics {' '.join(map(str, counts))}"
-    ledgers = [Ledger(folder), *([Ledger()] if ledger else [])]
     command += f" --profile {profile}"
-    said = words, parts.whole.note
-    done = record(looked, ledgers, name=entry, command=command, profile=profile, words=said)
-    if done and ledger:
-        print(f"recorded {entry}, seed {', '.join(map(str, done))}, in {Ledger().folder}")
+    said = (words, parts.whole.note)
+    record(looked, folder, book=ledger, name=entry, command=command, profile=profile, words=said)
     runs.say_left(found._replace(diverged=looked.diverged), len(wanted))
     return found
 

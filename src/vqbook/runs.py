@@ -259,8 +259,9 @@ def choose(
 
 def record(
     found: Found[R],
-    ledgers: Sequence[Ledger],
+    folder: Path,
     *,
+    book: bool,
     name: str,
     command: str,
     profile: str,
@@ -268,11 +269,12 @@ def record(
     values_of: Callable[[list[tuple[R, dict[str, Any]]]], dict[str, float]],
     history_of: Callable[[list[tuple[R, dict[str, Any]]]], dict[str, Any] | None],
 ) -> list[int]:
-    """Write each seed of which nothing is left into the ledgers.
+    """Write each seed of which nothing is left into the folder's ledger, and into the book's when asked; say so.
 
     Args:
         found: of a whole table.
-        ledgers: where to.
+        folder: where its runs are.
+        book: whether the book's ledger gets them, too.
         name: of the entry.
         command: that makes it again.
         profile: smoke, read or full.
@@ -296,8 +298,10 @@ def record(
             seconds=sum(result["seconds"] for _, result in results),
             history=history_of(results),
         )
-        for ledger in ledgers:
+        for ledger in (Ledger(folder), Ledger()) if book else (Ledger(folder),):
             ledger.record(name, **kept)
+    if seeds and book:
+        print(f"recorded {name}, seed {', '.join(map(str, seeds))}, in {Ledger().folder}")
     return seeds
 
 

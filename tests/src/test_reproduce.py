@@ -228,8 +228,8 @@ def test_only_whole_seeds_are_recorded(tmp_path: Path) -> None:
     s = dict(name="t", command="c", profile="smoke", words=("d", ""))
     found = train_all(runs(), tmp_path)
     half = Found(found.results[:1], [found.results[1][0]], [])
-    assert record(half, [Ledger(tmp_path)], **s) == []  # type: ignore[arg-type]
-    assert record(found, [Ledger(tmp_path)], **s) == [0]  # type: ignore[arg-type]
+    assert record(half, tmp_path, book=False, **s) == []  # type: ignore[arg-type]
+    assert record(found, tmp_path, book=False, **s) == [0]  # type: ignore[arg-type]
     assert Ledger(tmp_path).mean("t", "gmvq_mse") == found.results[1][1]["values"]["mse"]
 
 
