@@ -33,6 +33,7 @@ EXPERIMENTS = {
         "gmvq-figure4": ("vqbook.gmvq_study", "FIGURE4", "run_gmvq_study"),
         "gmvq-plateau": ("vqbook.plateau", "PLATEAU", "run_plateau"),
         "gmvq-faces": ("vqbook.gmvq_study", "FACES", "run_gmvq_study"),
+        "tvqvae-text-halves": ("vqbook.halves", "HALVES", "run_halves"),
     },
 }
 

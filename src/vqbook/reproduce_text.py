@@ -139,7 +139,7 @@ def plan(
         run(row, k, TRIAL_SEED + seed if trials else seed, knobs)
         for seed in seeds
         for row in ROWS
-        if row in models and not (trials and len(ROWS[row].trials) == 1)
+        if row in models and not (trials and (ROWS[row].like or len(ROWS[row].trials) == 1))
         for k in ([TRIAL_TOPICS] if trials else topics)
         for knobs in (ROWS[row].trials if trials else [chosen[row]])
     ]
@@ -156,12 +156,12 @@ def choose(corpus: str, profile: str, ledger: Ledger) -> tuple[dict[str, Knobs],
     Returns:
         ({row: knobs}, where they come from, in words).
     """
-    rows = {key: (row.name, row.trials) for key, row in ROWS.items() if len(row.trials) > 1}
+    rows = {key: (row.name, row.trials) for key, row in ROWS.items() if len(row.trials) > 1 and not row.like}
     sources = [f"{TRIALS}-{which}" for which in (f"{corpus}-{profile}", "20ng-read")]
     best, whence = runs.choose(
         rows, sources, ledger, lambda values, trial: -values.get(f"{trial}_quality_all", -math.inf)
     )
-    return {key: best.get(key, row.trials[0]) for key, row in ROWS.items()}, whence
+    return {key: best.get(row.like or key, row.trials[0]) for key, row in ROWS.items()}, whence
 
 
 def prepare(s: Settings) -> Parts:
@@ -185,18 +185,22 @@ def split_with_vectors(parts: Parts, s: Settings) -> tuple[Corpus, Corpus, Corpu
         return parts.train, parts.validation, parts.test
     key = (name, s["seed"] if name == "word2vec" else 0)
     if key not in parts.with_vectors:
-        make = {"word2vec": lambda corpus: _word2vec(parts, s), "glove": glove, "minilm": contextual}[name]
+        make = {
+            "word2vec": lambda corpus: learned(_seen(parts), corpus, s),
+            "glove": glove,
+            "minilm": contextual,
+        }[name]
         parts.with_vectors.clear()  # runs of a kind follow each other
         parts.concepts.clear()
         parts.with_vectors[key] = parts.whole.with_vectors(make(parts.whole)).split()
     return parts.with_vectors[key]
 
 
-def _word2vec(parts: Parts, s: Settings) -> Vectors:
+def learned(seen: Corpus, whole: Corpus, s: Settings) -> Vectors:
     """word2vec of the words that seen documents hold, for all tokens; kept, so that one process trains it."""
     from vqbook.topics import Vectors, word2vec
 
-    seen, tokens = _seen(parts), parts.whole.tokens
+    tokens = whole.tokens
     about = f"{json.dumps(s['word2vec'], sort_keys=True)} {s['seed']}".encode()
     key = hashlib.sha256(seen.tokens.tobytes() + seen.starts.tobytes() + about).hexdigest()[:16]
     with contextlib.ExitStack() as stack:

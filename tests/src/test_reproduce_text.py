@@ -103,6 +103,14 @@ def test_trials_are_as_many_for_every_row_and_use_neither_seed_nor_topic_count_o
     assert all(TRIAL_TOPICS not in profile["topics"] for profile in PROFILES.values())
 
 
+def test_a_variant_takes_what_its_row_chose_and_makes_no_trials() -> None:
+    like = {key: row.like for key, row in ROWS.items() if row.like}
+    assert len(like) == 5 and set(like.values()) == {"tvq-vae-w2v"}
+    assert not {run.row for run in runs(trials=True)} & set(like)
+    best, _ = choose("20ng", "read", Ledger())
+    assert all(best[key] == best[other] for key, other in like.items())
+
+
 def test_names_are_regular_and_settings_survive_a_file() -> None:
     found = runs(seeds=[0, 1])
     assert {"lda_k2", "tvq-vae-w2v_k4"} <= {run.name for run in found}
