@@ -1,6 +1,6 @@
 """The checks that the sources of Part IV allow, by number, on the library's own functions.
 
-Check 10 (a PixelCNN's logits never depend on later tokens) is about priors over images and waits for them.
+Check 10 (a PixelCNN's logits never depend on later tokens) stands with other properties of priors in test_priors.py.
 """
 
 from __future__ import annotations
