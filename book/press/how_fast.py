@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from press.source import ROOT
+from vqbook.bench_topics import table as topics_table
 from vqbook.results import Ledger
 
 TABLES = ROOT / "book" / "appendix" / "how-fast-tables.md"
@@ -16,6 +17,7 @@ TITLES = {
     "bench-search-cuda": "Code search on a GPU",
     "bench-layer-cuda": "One training step of a layer on a GPU",
     "bench-gmvq-cuda": "One training step of GM-VQ on a GPU",
+    "bench-topics": "Topic-VQ-VAE for documents",
 }
 
 
@@ -29,6 +31,9 @@ def tables(ledger: Ledger) -> str:
         parts.append(
             f"`{entry['command']}` on {run['device']}, PyTorch {run['versions']['torch']}. {entry['note']}"
         )
+        if name == "bench-topics":
+            parts += [f"{entry['data']}.", topics_table(run["values"])]
+            continue
         rows: dict[str, dict[str, dict[str, float]]] = {}
         for key, value in run["values"].items():
             size, candidate, metric = key.split(" / ")

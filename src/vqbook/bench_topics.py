@@ -6,14 +6,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from vqbook.bench import Timing, paired
+from vqbook.bench import paired
 from vqbook.topics import (
     ConceptualWords,
     Corpus,
@@ -38,14 +37,12 @@ class TopicsBench(NamedTuple):
         corpus: in words.
         repeats: paired rounds of the bags.
         seconds: of the whole run.
-        bags: timings by kind of table and candidate.
         values: every number by name, for the ledger.
     """
 
     corpus: str
     repeats: int
     seconds: float
-    bags: dict[str, dict[str, Timing]]
     values: dict[str, float]
 
 
@@ -177,29 +174,27 @@ def run(name: str = "20ng", *, repeats: int = 3, large: tuple[int, int] = LARGE)
     values["large / GiB"], values["large / s"] = peak_memory(*large)
     values["large / documents"], values["large / words"] = map(float, large)
     about = f"{name}: {len(corpus):,} documents, {len(corpus.tokens):,} tokens, {len(corpus.words):,} words"
-    return TopicsBench(about, repeats, time.perf_counter() - began, bags, values)
+    return TopicsBench(about, repeats, time.perf_counter() - began, values)
 
 
-def table(bench: TopicsBench) -> str:
+def table(values: Mapping[str, float]) -> str:
     """The numbers in Markdown and words."""
-    lines = [
-        f"{bench.corpus}. Bags of {CODES} codes, {NEAR} for each token; medians of {bench.repeats} paired repeats.",
-        "",
-        "| table of vectors | bags by | ms | against the first |",
-        "|---|---|---|---|",
-    ]
-    for kind, rows in bench.bags.items():
-        lines += [
-            f"| {kind} | {name} | {row.milliseconds:,.1f} | {row.ratio:.1f} |" for name, row in rows.items()
-        ]
-    v = bench.values
+    lines = [f"Bags of {CODES} codes, {NEAR} for each token:", ""]
+    lines += ["| bags by | table of vectors | ms | × first |", "|---|---|---:|---:|"]
+    for name, milliseconds in values.items():
+        if name.endswith(" / ms"):
+            kind, way, _ = name.split(" / ")
+            ratio = values[f"{kind} / {way} / ratio"]
+            lines.append(f"| {way} | {kind} | {milliseconds:,.1f} | {ratio:.1f} |")
+    fit, own, before = (f"{values[key]:.0f} s" for key in ("fit / s", "conceptual words / s", "word2vec / s"))
+    documents, words = (f"{values[f'large / {what}']:,.0f}" for what in ("documents", "words"))
     lines += [
         "",
-        f"One fit with 50 topics: {v['fit / s']:.0f} s ({v['fit / processor s']:.0f} s of processor time on "
-        f"{torch.get_num_threads()} threads), of which the conceptual words {v['conceptual words / s']:.0f} s; stopped "
-        f"after {v['epochs']:.0f} epochs. word2vec before it: {v['word2vec / s']:.0f} s.",
-        f"{v['large / documents']:,.0f} documents over {v['large / words']:,.0f} words, one epoch: "
-        f"{v['large / GiB']:.2f} GiB at most in {v['large / s']:.0f} s.",
+        f"One fit with 50 topics: {fit} ({values['fit / processor s']:.0f} s of processor time), of which the "
+        f"conceptual words {own}; stopped after {values['epochs']:.0f} epochs. word2vec before it: {before}.",
+        "",
+        f"{documents} documents over {words} words, one epoch: {values['large / GiB']:.2f} GiB at most in "
+        f"{values['large / s']:.0f} s.",
     ]
     return "\n".join(lines)
 

@@ -204,7 +204,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             from vqbook import bench_topics
 
             topics = bench_topics.run(repeats=arguments.repeats)
-            print(f"\n{kind}\n\n{bench_topics.table(topics)}", flush=True)
+            print(f"\n{kind}\n\n{topics.corpus}\n\n{bench_topics.table(topics.values)}", flush=True)
             if arguments.ledger:
                 bench_topics.record(topics)
             continue
