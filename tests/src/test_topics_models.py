@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,21 @@ def test_early_stopping_returns_the_best_epoch(three: Corpus) -> None:
     counted = validation[16:]  # 3 updates an epoch: those after 50 updates
     assert validation_loss(net, net.loss, [held], 20, 0) == pytest.approx(min(counted), rel=1e-6)
     assert len(counted) - 1 - int(np.argmin(counted)) == 5
+
+
+def test_an_infinite_validation_loss_is_no_better_and_an_infinite_training_loss_ends_it(three: Corpus) -> None:
+    bags = Bags(three.counts)
+    net = ProdLDANet(24, 3, (10,), 0.0, 1.0)
+
+    def lost(batch: Any, when: bool) -> dict[str, torch.Tensor]:
+        terms = net.loss(batch)
+        return {name: value / 0 if net.training is when else value for name, value in terms.items()}
+
+    settings: dict[str, Any] = dict(train=[bags], validation=[bags], epochs=30, batch_size=20, patience=3)
+    curves = fit_minibatches(net, partial(lost, when=False), **settings)
+    assert np.isinf(curves["validation"]).all() and len(curves["validation"]) < 30
+    with pytest.raises(FloatingPointError, match="the loss is inf after epoch 1"):
+        fit_minibatches(net, partial(lost, when=True), **settings)
 
 
 def test_no_batch_of_one_and_no_empty_document(three: Corpus) -> None:

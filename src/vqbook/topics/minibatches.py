@@ -58,7 +58,8 @@ def fit_minibatches(
         Curves by name, one value an epoch: "total" and each term on the training batches, "validation" if given.
     Raises:
         ValueError: settings out of range, or validation documents without a word.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the training loss is no longer finite. An infinite validation loss is worse than any other
+            and no reason to stop: running means may not fit one unusual document.
     """
     if min(epochs, patience) < 1 or batch_size < 2 or not lr > 0:
         raise ValueError(
@@ -97,9 +98,9 @@ def fit_minibatches(
                 for name, level in sums.items():
                     curves.setdefault(name, []).append(level)
                 watched = sums.get("validation", sums["total"])
-                if not np.isfinite(watched):
+                if not np.isfinite(sums["total"]):
                     raise FloatingPointError(
-                        f"the loss is {watched} after epoch {len(curves['total'])}: {sums}"
+                        f"the loss is {sums['total']} after epoch {len(curves['total'])}: {sums}"
                     )
                 shown.set_postfix({"loss": f"{watched:.2f}"}, refresh=False)
                 if not held or updates < WARM_UP:
