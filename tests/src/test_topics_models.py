@@ -193,7 +193,7 @@ def test_early_stopping_returns_the_best_epoch(three: Corpus) -> None:
     assert len(counted) - 1 - int(np.argmin(counted)) == 5
 
 
-def test_an_infinite_validation_loss_is_no_better_and_an_infinite_training_loss_ends_it(three: Corpus) -> None:
+def test_an_infinite_validation_loss_is_no_better_and_a_lost_training_ends(three: Corpus) -> None:
     bags = Bags(three.counts)
     net = ProdLDANet(24, 3, (10,), 0.0, 1.0)
 
@@ -204,7 +204,7 @@ def test_an_infinite_validation_loss_is_no_better_and_an_infinite_training_loss_
     settings: dict[str, Any] = dict(train=[bags], validation=[bags], epochs=30, batch_size=20, patience=3)
     curves = fit_minibatches(net, partial(lost, when=False), **settings)
     assert np.isinf(curves["validation"]).all() and len(curves["validation"]) < 30
-    with pytest.raises(FloatingPointError, match="the loss is inf after epoch 1"):
+    with pytest.raises(FloatingPointError, match="the loss is nan after epoch 1"):
         fit_minibatches(net, partial(lost, when=True), **settings)
 
 
