@@ -128,6 +128,48 @@ def fixed_255(mse, code_nats, positions, numbers, width):
     return _bits()(mse, code_nats, positions, numbers, 1 / 255)
 
 
+def _kl(p, log_prior):
+    return (p * (p.log() - log_prior)).sum(-1)
+
+
+def _sizes(parts):
+    return torch.tensor([float(len(p)) for p in parts])
+
+
+def accumulated_report(parts, log_prior):
+    return sum(_kl(p.exp().mean(0), log_prior) for p in parts) / len(parts)
+
+
+def by_size(parts, log_prior):
+    each = torch.stack([_kl(p.exp().mean(0), log_prior) for p in parts])
+    return (_sizes(parts) * each).sum() / _sizes(parts).sum()
+
+
+def sizes_forgotten(parts, log_prior):
+    return _kl(torch.stack([p.exp().mean(0) for p in parts]).mean(0), log_prior)
+
+
+def each_position(parts, log_prior):
+    return _kl(torch.cat(parts).exp(), log_prior).mean()
+
+
+def no_prior(parts, log_prior):
+    return -_entropy(torch.cat(parts).exp().mean(0))
+
+
+def not_divided(parts, log_prior):
+    return _kl(torch.cat(parts).exp().sum(0), log_prior)
+
+
+def last_alone(parts, log_prior):
+    held = [*(p.detach() for p in parts[:-1]), parts[-1]]
+    return _kl(torch.cat(held).exp().mean(0), log_prior)
+
+
+def accumulated_number(parts, log_prior):
+    return _kl(torch.cat(parts).exp().mean(0), log_prior).item()
+
+
 def _pair():
     return Encoder(3, hidden=8, dim=4), Decoder(3, hidden=8, dim=4)
 
@@ -227,6 +269,16 @@ BANK = {
         Wrong("width not used", fixed_255, says="[-1, 1]"),
         Wrong("codes alone", lambda mse, nats, n, d, w: n * nats / d / math.log(2), says="residual is missing"),
         Wrong("residual alone", _bits(codes=lambda *_: 0), says="codes are missing"),
+    ],
+    "ex-gv-accumulate": [
+        Wrong("as in the report", accumulated_report, says="aggregate of its own"),
+        Wrong("weighted by size", by_size, says="still one aggregate"),
+        Wrong("sizes forgotten", sizes_forgotten, says="mean over positions"),
+        Wrong("each position", each_position, says="ELBO's term"),
+        Wrong("no prior", no_prior, says="prior is missing"),
+        Wrong("not divided", not_divided, says="not divided"),
+        Wrong("gradient of the last part", last_alone, says="every micro-batch"),
+        Wrong("a plain number", accumulated_number, says="no gradient"),
     ],
     "ex-gv-decoders": [
         Wrong("seeded once", seeded_once, says="different weights"),

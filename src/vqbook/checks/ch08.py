@@ -223,6 +223,48 @@ def bits(answer: Answer, rng: torch.Generator) -> str:
     return "codes and residual in bits, the same for every scale of the pixels."
 
 
+@check("ex-gv-accumulate", takes="micro_batches, log_prior")
+def accumulated(answer: Answer, rng: torch.Generator) -> str:
+    """KL of the mean posterior of all micro-batches, whatever their sizes, from the prior; differentiable."""
+    for sizes, K in (((8, 8, 3), 6), ((4, 9), 5), ((1, 1, 1, 2), 4)):
+        prior = torch.randn(K, generator=rng).log_softmax(-1)
+        parts = [(torch.randn(K, generator=rng) + 2 * torch.randn(n, K, generator=rng)) for n in sizes]
+        parts = [part.log_softmax(-1).requires_grad_() for part in parts]
+        q = torch.cat([part.detach() for part in parts]).exp()
+        means = torch.stack([part.detach().exp().mean(0) for part in parts])
+
+        def kl(p: Tensor, prior: Tensor = prior) -> Tensor:
+            return (p * (p.log() - prior)).sum(-1)
+
+        right = kl(q.mean(0)).item()
+        found = answer(list(parts), prior)
+        value = _number(found, "the term")
+        weights = torch.tensor([float(n) for n in sizes])
+        slips = {
+            "This is the mean of the micro-batches' divergences: each has an aggregate of its own, as in the report. "
+            "Average the posteriors of all of them first.": kl(means).mean().item(),
+            "The divergences are weighted by size now, but there is still one aggregate for each micro-batch.": (
+                (weights * kl(means)).sum() / weights.sum()
+            ).item(),
+            "A small micro-batch counts as much as a large one: the aggregate is the mean over positions.": kl(
+                means.mean(0)
+            ).item(),
+            "This is the mean over positions of KL(q || p), the ELBO's term.": kl(q).mean().item(),
+            "This is minus the entropy of the aggregate; the prior is missing.": (
+                -_entropy(q.mean(0)).item()
+            ),
+            "The posteriors were added up and not divided by the number of positions.": kl(q.sum(0)).item(),
+        }
+        _explained(value, right, slips)
+        expect_close(torch.tensor(value), torch.tensor(right), name="the term")
+        if not (isinstance(found, Tensor) and found.requires_grad):
+            fail("no gradient reaches the posteriors: compute with tensors, without .item() or .detach().")
+        reached = torch.autograd.grad(found, parts, allow_unused=True)
+        if any(gradient is None for gradient in reached):
+            fail("the gradient does not reach every micro-batch: each is part of the aggregate.")
+    return "one aggregate over all positions, however they arrive."
+
+
 def _weights(part: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in part.parameters()])
 
