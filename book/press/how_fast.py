@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from press.source import ROOT
-from vqbook.bench_topics import table as topics_table
 from vqbook.results import Ledger
+from vqbook.table_bench import table as topics_table
 
 TABLES = ROOT / "book" / "appendix" / "how-fast-tables.md"
 PREFIX = "bench-"

@@ -212,6 +212,20 @@ def _peak_here(name: str, size: Size, kind: str) -> float:
     return (_status("VmHWM") - before) / 1024
 
 
+def peak_of_this_process() -> float:
+    """The most memory that this process has held at once, in GiB.
+
+    Linux is asked for VmHWM: what `getrusage` calls a process's peak starts, there, at the peak of the process that
+    started it.
+    """
+    if sys.platform == "linux":
+        return _status("VmHWM") / 2**20
+    import resource
+
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))

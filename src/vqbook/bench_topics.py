@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from vqbook.bench import paired
+from vqbook.bench import paired, peak_of_this_process
+from vqbook.table_bench import CODES, NEAR
 from vqbook.topics import (
     ConceptualWords,
     Corpus,
@@ -26,7 +25,6 @@ from vqbook.topics import (
 from vqbook.topics.metrics import Cooccurrence, topic_scores
 
 OURS, LOOP = "vqbook: one sparse product", "a Python loop over tokens"
-CODES, NEAR = 300, 5
 LARGE = (100_000, 500_000)  # documents, words
 
 
@@ -116,22 +114,6 @@ def synthetic(documents: int, words: int, tokens: int = 50, dim: int = 50, seed:
     return corpus.with_vectors(Vectors("random", table, ids))
 
 
-def peak_of_this_process() -> float:
-    """The most memory that this process has held at once, in GiB.
-
-    Linux is asked for VmHWM: what `getrusage` calls a process's peak starts, there, at the peak of the process that
-    started it.
-    """
-    import resource
-
-    if sys.platform == "linux":
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-        if found:
-            return int(found[1]) / 2**20
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
 def peak_here(documents: int, words: int) -> tuple[float, float]:
     """Peak memory of this whole process in GiB, and seconds, of one epoch on a synthetic corpus."""
     began = time.perf_counter()
@@ -175,28 +157,6 @@ def run(name: str = "20ng", *, repeats: int = 3, large: tuple[int, int] = LARGE)
     values["large / documents"], values["large / words"] = map(float, large)
     about = f"{name}: {len(corpus):,} documents, {len(corpus.tokens):,} tokens, {len(corpus.words):,} words"
     return TopicsBench(about, repeats, time.perf_counter() - began, values)
-
-
-def table(values: Mapping[str, float]) -> str:
-    """The numbers in Markdown and words."""
-    lines = [f"Bags of {CODES} codes, {NEAR} for each token:", ""]
-    lines += ["| bags by | table of vectors | ms | × first |", "|---|---|---:|---:|"]
-    for name, milliseconds in values.items():
-        if name.endswith(" / ms"):
-            kind, way, _ = name.split(" / ")
-            ratio = values[f"{kind} / {way} / ratio"]
-            lines.append(f"| {way} | {kind} | {milliseconds:,.1f} | {ratio:.1f} |")
-    fit, own, before = (f"{values[key]:.0f} s" for key in ("fit / s", "conceptual words / s", "word2vec / s"))
-    documents, words = (f"{values[f'large / {what}']:,.0f}" for what in ("documents", "words"))
-    lines += [
-        "",
-        f"One fit with 50 topics: {fit} ({values['fit / processor s']:.0f} s of processor time), of which the "
-        f"conceptual words {own}; stopped after {values['epochs']:.0f} epochs. word2vec before it: {before}.",
-        "",
-        f"{documents} documents over {words} words, one epoch: {values['large / GiB']:.2f} GiB at most in "
-        f"{values['large / s']:.0f} s.",
-    ]
-    return "\n".join(lines)
 
 
 def record(bench: TopicsBench) -> None:

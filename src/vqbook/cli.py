@@ -201,10 +201,10 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     for kind in arguments.kinds or bench.KINDS:
         if kind == "topics":
-            from vqbook import bench_topics
+            from vqbook import bench_topics, table_bench
 
             topics = bench_topics.run(repeats=arguments.repeats)
-            print(f"\n{kind}\n\n{topics.corpus}\n\n{bench_topics.table(topics.values)}", flush=True)
+            print(f"\n{kind}\n\n{topics.corpus}\n\n{table_bench.table(topics.values)}", flush=True)
             if arguments.ledger:
                 bench_topics.record(topics)
             continue

@@ -17,7 +17,7 @@ import numpy as np
 
 from vqbook.data import DataError
 from vqbook.experiments import Outcome, device_words, finished
-from vqbook.reproduce_text import Parts, choose, learned, make
+from vqbook.reproduce_text import Parts, choose, learned, make, usable
 from vqbook.results import Ledger, atomic_write
 from vqbook.table_text import ROWS, sizes
 from vqbook.train import pick_device
@@ -64,11 +64,12 @@ def run_halves(
     few = round(SMALL * len(read))
     references = dict(zip(REFERENCES, map(whole.take, (read, other, read[:few], other[:few])), strict=True))
     chosen, _ = choose(settings["corpus"], "read", Ledger())
+    here, _ = usable([row for row, _ in MODELS.values()], whole)
     values: dict[str, float] = {}
     words: dict[str, list[str]] = {}
     lines = [f"{'NPMI in':16}" + "".join(f"{name:>13}" for name in REFERENCES)]
     for name, (row, half) in MODELS.items():
-        if ROWS[row].missing or (ROWS[row].reads and (whole.texts is None or not whole.ordered)):
+        if row not in here:
             continue
         about = ROWS[row]
         s = {**settings, "row": row, "model": about.model, "fixed": about.fixed, "knobs": chosen[row]}

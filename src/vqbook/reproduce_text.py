@@ -139,7 +139,7 @@ def plan(
         run(row, k, TRIAL_SEED + seed if trials else seed, knobs)
         for seed in seeds
         for row in ROWS
-        if row in models and not (trials and (ROWS[row].like or len(ROWS[row].trials) == 1))
+        if row in models and (ROWS[row].tried or not trials)
         for k in ([TRIAL_TOPICS] if trials else topics)
         for knobs in (ROWS[row].trials if trials else [chosen[row]])
     ]
@@ -156,7 +156,7 @@ def choose(corpus: str, profile: str, ledger: Ledger) -> tuple[dict[str, Knobs],
     Returns:
         ({row: knobs}, where they come from, in words).
     """
-    rows = {key: (row.name, row.trials) for key, row in ROWS.items() if len(row.trials) > 1 and not row.like}
+    rows = {key: (row.name, row.trials) for key, row in ROWS.items() if row.tried}
     sources = [f"{TRIALS}-{which}" for which in (f"{corpus}-{profile}", "20ng-read")]
     best, whence = runs.choose(
         rows, sources, ledger, lambda values, trial: -values.get(f"{trial}_quality_all", -math.inf)

@@ -74,6 +74,11 @@ class Row:
     like: str = ""
 
     @property
+    def tried(self) -> bool:
+        """Whether trials of its own choose its settings."""
+        return len(self.trials) > 1 and not self.like
+
+    @property
     def missing(self) -> str:
         """The packages that are not installed, in words."""
         return " and ".join(package for package in self.needs if find_spec(package) is None)

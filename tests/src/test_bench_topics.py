@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqbook import bench_topics, results
+from vqbook import bench, bench_topics, results, table_bench
 from vqbook.cli import main
 from vqbook.topics import load_corpus
 
@@ -18,7 +18,7 @@ def test_both_ways_make_the_same_bags(by_token: bool) -> None:
     ways = bench_topics.bag_candidates(corpus, by_token=by_token)
     ours, loop = ways[bench_topics.OURS](), ways[bench_topics.LOOP]()
     np.testing.assert_array_equal(ours.toarray(), loop)
-    np.testing.assert_array_equal(loop.sum(1), bench_topics.NEAR * corpus.lengths)
+    np.testing.assert_array_equal(loop.sum(1), table_bench.NEAR * corpus.lengths)
 
 
 def test_synthetic_documents() -> None:
@@ -32,10 +32,10 @@ def test_synthetic_documents() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process inherits its parent's peak")
 def test_a_peak_is_this_process_s_own() -> None:
     held = np.ones(2**28, dtype=np.uint8)
-    assert bench_topics.peak_of_this_process() > 0.25
-    code = "from vqbook.bench_topics import peak_of_this_process; print(peak_of_this_process())"
+    assert bench.peak_of_this_process() > 0.25
+    code = "from vqbook.bench import peak_of_this_process; print(peak_of_this_process())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    before = bench_topics.peak_of_this_process()
+    before = bench.peak_of_this_process()
     assert float(done.stdout) < before - held.nbytes / 2**30 / 2
 
 

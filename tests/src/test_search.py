@@ -254,7 +254,7 @@ def test_one_bad_vector_among_many_is_found() -> None:
 
 MEMORY = """
 import torch
-from vqbook.bench_topics import peak_of_this_process
+from vqbook.bench import peak_of_this_process
 from vqbook.quantizers import nearest_code, top_k_codes
 peak = lambda: 1024 * peak_of_this_process()  # MiB
 codebook = torch.randn(4096, 32)
