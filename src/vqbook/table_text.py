@@ -25,6 +25,7 @@ RANKINGS = {
     "raw": "probability",
     "zscore": "z-score",
     "distinctive": "distinctive",
+    "balanced": "balanced",
 }  # of words, besides a model's own
 CLUSTERS = ("top_purity", "top_nmi", "km_purity", "km_nmi")
 CONCEPTS = (

@@ -509,7 +509,7 @@ def test_rare_words_come_last_in_every_ranking(three: Corpus) -> None:
     corpus = from_counts(csr_matrix(np.hstack([counts, odd])), [*three.words, "odd"])
     model = LDA(num_topics=3, passes=2).fit(corpus)
     assert model.rare.tolist() == [False] * 24 + [True]
-    for ranking in ("own", "raw", "zscore", "distinctive"):
+    for ranking in ("own", "raw", "zscore", "distinctive", "balanced"):
         top = model.top_ids(25, ranking)
         assert (top[:, -1] == 24).all() and (np.sort(top, axis=1) == np.arange(25)).all()
     assert not LDA(num_topics=3, passes=2).fit(corpus.take(np.arange(60))).rare[:24].any()

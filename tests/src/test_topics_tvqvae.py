@@ -26,7 +26,7 @@ from vqbook.topics.bags import Bags
 from vqbook.topics.cluster_start import cluster_start
 from vqbook.topics.experts import log_likelihood
 from vqbook.topics.model import load_model
-from vqbook.topics.rankings import distinctive
+from vqbook.topics.rankings import balanced, distinctive
 
 GROUPS = ("apple pear plum fig", "lion bear wolf fox", "car bus tram train")
 SMALL = dict(num_codes=12, dim=6, hidden=(16,), near=2, steps=150, batch=64)
@@ -327,6 +327,19 @@ def test_distinctive_words() -> None:
     assert scores[0].argmax() == 1  # not the word that all like
     assert scores[2].argmax() == 2
     np.testing.assert_array_equal(distinctive(logits[:1]), logits[:1])
+
+
+def test_balanced_words_are_distinctive_and_frequent(concepts: ConceptualWords) -> None:
+    logits = np.array([[2.0, 2.0, 0.0, 1.0], [0.0, 0.0, 2.0, 1.0]])
+    beta = np.array([[0.1, 0.6, 0.1, 0.2], [0.1, 0.1, 0.1, 0.7]])
+    assert balanced(logits, beta)[0].argmax() == 1  # of two alike the more frequent
+    assert balanced(logits, beta)[1].argmax() == 2  # not the most frequent, which both topics have
+    model = TopicVQVAE(3, concepts=concepts, epochs=2, ranking="balanced").fit(corpus_of_three_topics())
+    np.testing.assert_array_equal(model.top_ids(5), model.top_ids(5, "balanced"))
+    expected = model.scores("distinctive") * np.sqrt(model.get_beta())
+    np.testing.assert_allclose(model.scores(), expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"ranking must be None or one of raw, .* got 'best'"):
+        TopicVQVAE(3, ranking="best")
 
 
 def test_words_the_corpus_does_not_use_do_no_harm(concepts: ConceptualWords) -> None:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from vqbook.data.sets import DataError
-from vqbook.topics.rankings import distinctive
+from vqbook.topics.rankings import balanced, distinctive
 from vqbook.topics.saving import read_arrays, read_head, write_model
 from vqbook.train import History
 
 if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
-RANKINGS = ("own", "raw", "zscore", "distinctive")
+RANKINGS = ("own", "raw", "zscore", "distinctive", "balanced")
 LEAST = 1e-8  # probability below which the z-scores do not tell words apart
 
 
@@ -130,11 +130,11 @@ class TopicModel(ABC):
         "raw": the probabilities beta. "zscore": each word's log probability, standardised over the topics,
         $(\ln\beta_{tv} - \overline{\ln\beta_v}) / s_v$, which favours words exclusive to a topic (at most
         $\sqrt{T-1}$). "distinctive": `rankings.distinctive` of log probabilities, where all that lie below 1/V, an
-        even share of the vocabulary, count as 1/V. "own": the model's own criterion, beta unless the model
-        says otherwise.
+        even share of the vocabulary, count as 1/V. "balanced": the same times the root of beta,
+        `rankings.balanced`. "own": the model's own criterion, beta unless the model says otherwise.
 
         Args:
-            ranking: "own", "raw", "zscore" or "distinctive".
+            ranking: "own", "raw", "zscore", "distinctive" or "balanced".
         Returns:
             (T, V), larger is better.
         Raises:
@@ -148,9 +148,10 @@ class TopicModel(ABC):
             return beta
         if len(beta) < 2:
             raise ValueError(f"the ranking {ranking!r} compares topics: it needs at least two topics, got 1")
-        if ranking == "distinctive":
-            return distinctive(np.log(np.maximum(beta, 1 / beta.shape[1])))
-        return standardised(np.log(np.maximum(beta, LEAST)))
+        if ranking == "zscore":
+            return standardised(np.log(np.maximum(beta, LEAST)))
+        logits = np.log(np.maximum(beta, 1 / beta.shape[1]))
+        return distinctive(logits) if ranking == "distinctive" else balanced(logits, beta)
 
     def top_ids(self, n: int = 10, ranking: str = "own") -> np.ndarray:
         """The ids of the n best words of each topic, best first, (T, n) int64; rare words come last.

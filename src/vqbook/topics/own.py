@@ -160,7 +160,10 @@ def embed(corpus: Corpus, embedding: str | None, *, seed: int = 0, progress: boo
 
 def fit_model(corpus: Corpus, settings: Settings, *, progress: bool) -> TopicModel:
     """Fit; a tenth of the documents is held out to stop on, where there are enough and the model uses it."""
-    model = model_class(settings.model)(num_topics=settings.topics, seed=settings.seed)  # type: ignore[call-arg]
+    given: dict[str, Any] = {"num_topics": settings.topics, "seed": settings.seed}
+    if settings.model == "tvq-vae":
+        given["ranking"] = "balanced"  # distinctive words of a small corpus are too rare to say much
+    model = model_class(settings.model)(**given)
     if settings.model in ("lda", "bertopic") or len(corpus) < ENOUGH:
         return model.fit(corpus, progress=progress)
     train, held, _ = corpus.split((1 - HELD, HELD, 0.0), seed=settings.seed)

@@ -26,3 +26,20 @@ def distinctive(logits: np.ndarray, sharpness: float = 3.0) -> np.ndarray:
     c = centred / spread
     share = np.exp(sharpness * (c - c.max(0)))
     return c * share / share.sum(0)
+
+
+def balanced(logits: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    r"""Distinctive words, frequent ones first: `distinctive` knows nothing of frequency, and where documents are few or
+    short its words can be too rare to meet.
+
+    $s_{tv} \sqrt{\beta_{tv}}, \qquad s_{tv}$ the score of `distinctive`.
+
+    Args:
+        logits: Λ, or log probabilities, (T, V).
+        beta: topic-word probabilities, (T, V).
+    Returns:
+        (T, V), larger is better.
+
+    Chapter 11.
+    """
+    return distinctive(logits) * np.sqrt(beta)

@@ -18,7 +18,7 @@ from vqbook.topics.conceptual import ConceptualWords
 from vqbook.topics.logistic_normal import Inputs, LogisticNormalModel
 from vqbook.topics.minibatches import fit_minibatches
 from vqbook.topics.model import in_words_of, standardised
-from vqbook.topics.rankings import distinctive
+from vqbook.topics.rankings import balanced, distinctive
 from vqbook.topics.soft_conceptual import SoftConceptualWords
 from vqbook.topics.tvqnet import Alpha, Loss, TVQNet
 from vqbook.train import pick_device
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vqbook.topics.corpus import Corpus
 
 WARM_UP = 5  # epochs in which topics that started as clusters stay there
-RANKINGS = ("raw", "logits", "zscore", "distinctive")
+RANKINGS = ("raw", "logits", "zscore", "distinctive", "balanced")
 CONCEPTS = {kind.__name__: kind for kind in (ConceptualWords, SoftConceptualWords)}
 
 
@@ -75,6 +75,8 @@ class TopicVQVAE(LogisticNormalModel):
         start: topics begin as "clusters" of documents, in which case the first five epochs leave them in place, or at
             "random" (Xavier).
         inputs: what the encoder sees of a bag: "counts", "shares" or "logs".
+        ranking: how `top_words` ranks unless told otherwise, one of RANKINGS; None ranks by "distinctive" words for
+            alpha "vectors", and as the authors do for "linear" (logits) and "mlp" (zscore).
         hidden: widths of the encoder's layers.
         dropout: in the encoder.
         epochs, batch_size, lr, patience, seed: of the training, as in ProdLDA.
@@ -96,6 +98,7 @@ class TopicVQVAE(LogisticNormalModel):
         background: bool = True,
         start: Literal["clusters", "random"] = "clusters",
         inputs: Inputs = "logs",
+        ranking: str | None = None,
         hidden: tuple[int, ...] = (100, 100),
         dropout: float = 0.0,
         epochs: int = 80,
@@ -107,7 +110,9 @@ class TopicVQVAE(LogisticNormalModel):
         super().__init__()
         if start not in ("clusters", "random"):
             raise ValueError(f'start must be "clusters" or "random", got {start!r}')
-        self.background, self.start = background, start
+        if ranking not in (None, *RANKINGS):
+            raise ValueError(f"ranking must be None or one of {', '.join(RANKINGS)}, got {ranking!r}")
+        self.background, self.start, self.ranking = background, start, ranking
         self.num_topics, self.concepts, self.alpha, self.loss = num_topics, concepts, alpha, loss
         self.inputs, self.hidden, self.dropout = inputs, hidden, dropout
         self.epochs, self.batch_size, self.lr, self.patience, self.seed = (
@@ -151,15 +156,14 @@ class TopicVQVAE(LogisticNormalModel):
     def scores(self, ranking: str = "own") -> np.ndarray:
         """How well each word stands for each topic, (T, V), larger is better.
 
-        "logits": α(t). "zscore": α(t) standardised over topics. "distinctive": `rankings.distinctive` of α(t). "raw":
-        the probabilities beta. "own": "distinctive" for alpha "vectors"; the authors' for "linear" (logits) and "mlp"
-        (zscore).
+        "logits": α(t). "zscore": α(t) standardised over topics. "distinctive": `rankings.distinctive` of α(t).
+        "balanced": the same times the root of beta. "raw": the probabilities beta. "own": what the constructor says.
 
         Raises:
             ValueError: another ranking.
         """
         own = {"vectors": "distinctive", "linear": "logits", "mlp": "zscore"}[self.alpha]
-        ranking = own if ranking == "own" else ranking
+        ranking = self.ranking or own if ranking == "own" else ranking
         if ranking == "raw":
             return self.get_beta()
         logits = self._net().raw_words().numpy()
@@ -167,6 +171,8 @@ class TopicVQVAE(LogisticNormalModel):
             return logits
         if ranking == "distinctive":
             return distinctive(logits)
+        if ranking == "balanced":
+            return balanced(logits, self.get_beta())
         if ranking != "zscore":
             raise ValueError(f'ranking must be "own" or one of {", ".join(RANKINGS)}, got {ranking!r}')
         return standardised(logits)
