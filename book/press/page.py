@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 
 import nbformat
@@ -50,14 +51,26 @@ def name_cells(notebook: NotebookNode) -> None:
 
 
 def badges(chapter: Chapter) -> NotebookNode:
-    """The line under the title: Colab, download, minutes."""
+    """The line under the title: Colab, download, times to read, to work and to run."""
     name = f"{chapter.slug}.ipynb"
-    minutes = minutes_line(chapter)
+    hours = sum(exercise.minutes for exercise in chapter.exercises) / 60
+    minutes = (
+        f"About {reading_minutes(chapter)} min to read, exercises {hours:.0f} h. {minutes_line(chapter)}"
+    )
     return new_markdown_cell(
         f"::::{{div}} chapter-badges\n[Open in Colab]({address.colab(name)}) "
         f"[Student notebook]({address.raw(f'notebooks/student/{name}')}) "
         f"[Source]({address.blob(f'book/chapters/{chapter.slug}.md')}) {minutes}\n::::"
     )
+
+
+def reading_minutes(chapter: Chapter) -> int:
+    """Minutes to the nearest ten for the text before the exercises, at a hundred words a minute: formulas and code,
+    which are not counted, are read in that time, too.
+    """
+    text = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
+    prose = re.sub(r"\$\$.*?\$\$", "", text.split("\n## Exercises")[0], flags=re.DOTALL)
+    return 10 * max(1, round(len(prose.split()) / 1000))
 
 
 def minutes_line(chapter: Chapter) -> str:

@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss, normalize
 from proofs import largest, proof
 from vqbook.topics import ConceptualWords, SoftConceptualWords, bag_of_codes
 from vqbook.topics.bags import Bags
-from vqbook.topics.rankings import distinctive
+from vqbook.topics.rankings import balanced, distinctive
 from vqbook.topics.tvqnet import TVQNet
 
 MODELS = 10
@@ -201,8 +201,8 @@ def price_of_not_looking() -> float:
 
 @proof("eq-tv-distinctive", kind="random models", tolerance=1e-10)
 def distinctive_words() -> float:
-    """The score of random logits written out, against the library's; a constant added to a word's logits changes
-    nothing."""
+    """Both scores of random logits written out, against the library's; a constant added to a word's logits changes
+    nothing for distinctive words."""
     errors = []
     for _ in range(MODELS):
         logits = 3 * torch.randn(5, 8)
@@ -211,6 +211,8 @@ def distinctive_words() -> float:
         right = x * (3 * x).softmax(0)
         errors.append(torch.from_numpy(distinctive(logits.numpy())) - right)
         errors.append(torch.from_numpy(distinctive((logits + 5 * torch.randn(8)).numpy())) - right)
+        beta = logits.softmax(-1)
+        errors.append(torch.from_numpy(balanced(logits.numpy(), beta.numpy())) - right * beta.sqrt())
     return largest(*errors)
 
 

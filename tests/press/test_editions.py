@@ -12,7 +12,7 @@ from nbclient.exceptions import CellExecutionError
 from press import address, sync
 from press.execute import execute
 from press.markup import PressError
-from press.page import digest, page_edition
+from press.page import digest, page_edition, reading_minutes
 from press.source import Chapter, read
 from press.student import student_edition
 
@@ -47,6 +47,18 @@ def test_page_edition(chapter: Chapter, ledger: Ledger) -> None:
     assert "`{eq}` in code stays" in text
     solution = next(c for c in page.cells if "solution" in c.metadata.get("tags", []))
     assert "hide-cell" in solution.metadata.tags
+
+
+def test_the_line_under_the_title_has_times_to_read_and_to_work(
+    chapter: Chapter, source: Path, ledger: Ledger
+) -> None:
+    assert reading_minutes(chapter) == 10
+    hours = sum(exercise.minutes for exercise in chapter.exercises) / 60
+    assert f"About 10 min to read, exercises {hours:.0f} h." in text_of(page_edition(chapter, ledger))
+    words = "word " * 2900
+    more = f"Why? {words}\n\n$$ {words} $$\n\n## Exercises\n\n{words}"
+    source.write_text(source.read_text().replace("Why?", more, 1))
+    assert reading_minutes(read(source)) == 30  # neither formulas nor exercises count
 
 
 def test_student_edition_is_lowered(chapter: Chapter, ledger: Ledger) -> None:
