@@ -157,6 +157,14 @@ def no_prior(parts, log_prior):
     return -_entropy(torch.cat(parts).exp().mean(0))
 
 
+def entropy_alone(parts, log_prior):
+    return _entropy(torch.cat(parts).exp().mean(0))
+
+
+def geometric(parts, log_prior):
+    return _kl(torch.cat(parts).mean(0).softmax(-1), log_prior)
+
+
 def not_divided(parts, log_prior):
     return _kl(torch.cat(parts).exp().sum(0), log_prior)
 
@@ -276,6 +284,8 @@ BANK = {
         Wrong("sizes forgotten", sizes_forgotten, says="mean over positions"),
         Wrong("each position", each_position, says="ELBO's term"),
         Wrong("no prior", no_prior, says="prior is missing"),
+        Wrong("entropy alone", entropy_alone, says="sign is turned"),
+        Wrong("logarithms averaged", geometric, says="geometric mean"),
         Wrong("not divided", not_divided, says="not divided"),
         Wrong("gradient of the last part", last_alone, says="every micro-batch"),
         Wrong("a plain number", accumulated_number, says="no gradient"),

@@ -253,6 +253,11 @@ def accumulated(answer: Answer, rng: torch.Generator) -> str:
             "This is minus the entropy of the aggregate; the prior is missing.": (
                 -_entropy(q.mean(0)).item()
             ),
+            "This is the aggregate's entropy: the sign is turned and the prior is missing.": (
+                _entropy(q.mean(0)).item()
+            ),
+            "You averaged logarithms: normalised again they make a geometric mean. The aggregate is the mean of the "
+            "probabilities.": kl(q.log().mean(0).softmax(-1)).item(),
             "The posteriors were added up and not divided by the number of positions.": kl(q.sum(0)).item(),
         }
         _explained(value, right, slips)
