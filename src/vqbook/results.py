@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import os
@@ -136,7 +137,10 @@ class Ledger:
         runs = self.load(name)["runs"]
         values = [run["values"][metric] for run in runs if metric in run["values"]]
         if not values:
-            raise ValueError(f"{name!r} has no {metric!r}; it has {', '.join(runs[0]['values'])}")
+            known = list(runs[0]["values"])
+            if len(known) > 20:  # a table's entry has hundreds
+                known = [*difflib.get_close_matches(metric, known, n=5, cutoff=0), "..."]
+            raise ValueError(f"{name!r} has no {metric!r}; it has {', '.join(known)}")
         return values
 
     def mean(self, name: str, metric: str) -> float:

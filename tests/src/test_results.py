@@ -78,6 +78,9 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     put(ledger, 0, 0.1)
     with pytest.raises(ValueError, match="it has mse, codes"):
         ledger.values("vqvae", "psnr")
+    put(ledger, 1, 0.1, values={f"row_{i}_mse": 0.1 for i in range(100)}, name="table")
+    with pytest.raises(ValueError, match=r"no 'row_17_msa'; it has row_17_mse(, row_\d+_mse){4}, \.\.\.$"):
+        ledger.values("table", "row_17_msa")
     for name in ("", "../up", ".hidden", "a b"):
         with pytest.raises(ValueError, match="ledger name"):
             ledger.load(name)
