@@ -8,12 +8,12 @@ import numpy as np
 def distinctive(logits: np.ndarray, sharpness: float = 3.0) -> np.ndarray:
     r"""Words that a topic likes more than others do, by how much and by how surely it is this topic.
 
-    $s_{tv} = c_{tv}\,\frac{\exp(\kappa c_{tv})}{\sum_u \exp(\kappa c_{uv})}, \qquad
+    $s_{tv} = c_{tv}\,\frac{\exp(h\, c_{tv})}{\sum_u \exp(h\, c_{uv})}, \qquad
     c_{tv} = (\Lambda_{tv} - \overline{\Lambda_{\cdot v}}) / s$, s the standard deviation of all centred entries.
 
     Args:
         logits: Λ, or log probabilities, (T, V).
-        sharpness: κ.
+        sharpness: h.
     Returns:
         (T, V), larger is better; with one topic the logits themselves.
 
