@@ -65,12 +65,12 @@ def badges(chapter: Chapter) -> NotebookNode:
 
 
 def reading_minutes(chapter: Chapter) -> int:
-    """Minutes to the nearest ten for the text before the exercises, at a hundred words a minute: formulas and code,
+    """Minutes to the nearest ten for the text before the exercises, at eighty words a minute: formulas and code,
     which are not counted, are read in that time, too.
     """
     text = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
     prose = re.sub(r"\$\$.*?\$\$", "", text.split("\n## Exercises")[0], flags=re.DOTALL)
-    return 10 * max(1, round(len(prose.split()) / 1000))
+    return 10 * max(1, round(len(prose.split()) / 800))
 
 
 def minutes_line(chapter: Chapter) -> str:
