@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 
 import nbformat
@@ -12,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from press import address
 from press.ledger import number
-from press.markup import Directive, PressError, blocks, replace_equations, replace_roles
+from press.markup import EQUATION, Directive, PressError, blocks, replace_equations, replace_roles
 from press.source import Chapter, tags, without_markers
 from vqbook.results import Ledger
 
@@ -69,7 +68,7 @@ def reading_minutes(chapter: Chapter) -> int:
     which are not counted, are read in that time, too.
     """
     text = "\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
-    prose = re.sub(r"\$\$.*?\$\$", "", text.split("\n## Exercises")[0], flags=re.DOTALL)
+    prose = EQUATION.sub("", text.split("\n## Exercises")[0])
     return 10 * max(1, round(len(prose.split()) / 800))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 5  # epochs in which topics that started as clusters stay there
 RANKINGS = ("raw", "logits", "zscore", "distinctive", "balanced")
+OWN: dict[Alpha, str] = {"vectors": "distinctive", "linear": "logits", "mlp": "zscore"}  # unless told otherwise
 CONCEPTS = {kind.__name__: kind for kind in (ConceptualWords, SoftConceptualWords)}
 
 
@@ -162,8 +163,8 @@ class TopicVQVAE(LogisticNormalModel):
         Raises:
             ValueError: another ranking.
         """
-        own = {"vectors": "distinctive", "linear": "logits", "mlp": "zscore"}[self.alpha]
-        ranking = self.ranking or own if ranking == "own" else ranking
+        if ranking == "own":
+            ranking = self.ranking or OWN[self.alpha]
         if ranking == "raw":
             return self.get_beta()
         logits = self._net().raw_words().numpy()
