@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 WARM_UP = 5  # epochs in which topics that started as clusters stay there
 RANKINGS = ("raw", "logits", "zscore", "distinctive", "balanced")
-OWN: dict[Alpha, str] = {"vectors": "distinctive", "linear": "logits", "mlp": "zscore"}  # unless told otherwise
+OWN: dict[Alpha, str] = {
+    "vectors": "distinctive",
+    "linear": "logits",
+    "mlp": "zscore",
+}  # unless told otherwise
 CONCEPTS = {kind.__name__: kind for kind in (ConceptualWords, SoftConceptualWords)}
 
 
